@@ -79,7 +79,8 @@ class MissingExtraError(ConfigError, ImportError):
 
     def __init__(self, module: str, extra: str) -> None:
         super().__init__(
-            f"this needs the module {module!r}, which is not installed. Install it with: pip install 'turnwise[{extra}]'"
+            f"this needs the module {module!r}, which is not installed. "
+            f"Install it with: pip install 'turnwise[{extra}]'"
         )
         self.module = module
         self.extra = extra

@@ -32,7 +32,7 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-class Task(Record):
+class Task(Record, frozen=True, kw_only=True):
     """One problem instance of an environment.
 
     Attributes:
@@ -50,7 +50,7 @@ class Task(Record):
     data: dict[str, Json] = {}
 
 
-class Action(Record):
+class Action(Record, frozen=True, kw_only=True):
     """A parsed action.
 
     Attributes:
@@ -68,7 +68,7 @@ class Action(Record):
     thought: str | None = None
 
 
-class RewardValue(Record):
+class RewardValue(Record, frozen=True, kw_only=True):
     """One reward on one turn: a finite value, or invalid with a reason. Never both, never neither.
 
     Attributes:
@@ -96,7 +96,7 @@ class RewardValue(Record):
         return self.value is not None
 
 
-class TurnTokens(Record):
+class TurnTokens(Record, frozen=True, kw_only=True):
     """What the policy read and sampled in one turn, as token ids, never re-tokenised.
 
     Attributes:
@@ -116,7 +116,7 @@ class TurnTokens(Record):
         _require(all(math.isfinite(x) for x in self.logprobs), "logprobs must be finite")
 
 
-class TokenSequence(Record):
+class TokenSequence(Record, frozen=True, kw_only=True):
     """The whole episode as the trainer will see it.
 
     Attributes:
@@ -137,7 +137,7 @@ class TokenSequence(Record):
         _require(all(math.isfinite(x) for x in self.logprobs), "logprobs must be finite")
 
 
-class Timings(Record):
+class Timings(Record, frozen=True, kw_only=True):
     """Wall-clock seconds, the only part of a record that differs from one run to the next.
 
     Attributes:
@@ -149,7 +149,7 @@ class Timings(Record):
     step_s: float = 0.0
 
 
-class Turn(Record):
+class Turn(Record, frozen=True, kw_only=True):
     """One agent message and what came back.
 
     Attributes:
@@ -194,10 +194,10 @@ class Turn(Record):
         _require(0.0 <= self.progress <= 1.0, f"progress must be in [0, 1], got {self.progress!r}")
         if self.token_span is not None:
             start, end = self.token_span
-            _require(0 <= start <= end, f"token_span must be (start, end) with 0 <= start <= end, got {self.token_span}")
+            _require(0 <= start <= end, f"token_span needs 0 <= start <= end, got {self.token_span}")
 
 
-class Failure(Record):
+class Failure(Record, frozen=True, kw_only=True):
     """Why an episode has no outcome.
 
     Attributes:
@@ -213,7 +213,7 @@ class Failure(Record):
     turn: int | None = None
 
 
-class Ending(Record):
+class Ending(Record, frozen=True, kw_only=True):
     """How an episode ended.
 
     Attributes:
@@ -227,11 +227,13 @@ class Ending(Record):
     failure: Failure | None = None
 
     def __post_init__(self) -> None:
-        _require((self.kind == "truncated") == (self.cause is not None), "a truncated ending needs a cause, others none")
+        _require(
+            (self.kind == "truncated") == (self.cause is not None), "a truncated ending needs a cause, others have none"
+        )
         _require(self.kind != "failed" or self.failure is not None, "a failed ending needs a failure")
 
 
-class Outcome(Record):
+class Outcome(Record, frozen=True, kw_only=True):
     """What the episode achieved; absent (None on the trajectory) when it failed.
 
     Attributes:
@@ -249,7 +251,7 @@ class Outcome(Record):
     levels: tuple[str, ...] = ()
 
 
-class Trajectory(Record):
+class Trajectory(Record, frozen=True, kw_only=True):
     """The turns of one episode with everything needed to score, explain and replay it.
 
     Attributes:

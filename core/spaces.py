@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class UnicodeText(spaces.Space[str]):
         """Whether ``x`` is a text of the space."""
         return isinstance(x, str) and len(x) <= self.max_length
 
-    def to_jsonable(self, sample_n: Sequence[str]) -> list[Any]:
+    def to_jsonable(self, sample_n: Iterable[str]) -> list[Any]:
         """Texts are JSON as they are."""
         return list(sample_n)
 
@@ -62,6 +62,10 @@ class UnicodeText(spaces.Space[str]):
     def __eq__(self, other: object) -> bool:
         """Equal to another text space of the same bound."""
         return isinstance(other, UnicodeText) and other.max_length == self.max_length
+
+    def __hash__(self) -> int:
+        """Hash by the bound, as equality does."""
+        return hash(("UnicodeText", self.max_length))
 
     def __repr__(self) -> str:
         """``UnicodeText(8192)``."""

@@ -1,0 +1,19 @@
+"""Fixtures that several test packages share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data, outside the repository: ``$TURNWISE_SHARED/data``."""
+    shared = Path(os.environ.get("TURNWISE_SHARED", ROOT.parent / "shared")).resolve()
+    if not (shared / "data").is_dir():
+        pytest.skip(f"real data not found at {shared / 'data'}: set TURNWISE_SHARED to the folder that holds data/")
+    return shared / "data"
