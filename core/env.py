@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import gymnasium
 
-from turnwise.actions import ActionGrammar, ActionProblem
+from turnwise.actions import MAX_ACTION_CHARS, ActionGrammar, ActionProblem
 from turnwise.errors import ConfigError, EpisodeOverError, unknown_name
 from turnwise.protocols import Expert, TaskSet
 from turnwise.records import Action, Json, Task
@@ -22,7 +22,6 @@ from turnwise.spaces import UnicodeText
 
 ObsT = TypeVar("ObsT")
 
-MAX_ACTION_CHARS = 65_536
 MAX_OBSERVATION_CHARS = 1_048_576
 
 
@@ -57,11 +56,28 @@ class StepResult(Generic[ObsT]):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayState:
-    """A mid-episode state as the actions that led to it: the fallback of ``state()``."""
+    """A mid-episode state as the actions that led to it: the fallback of ``state()``.
+
+    Attributes:
+        task_id: The task being played.
+        seed: Seed that the episode was begun with, or None.
+        generator: State of ``np_random`` when the episode began.
+        actions: The agent's messages so far.
+    """
 
     task_id: str
     seed: int | None
+    generator: Mapping[str, Any]
     actions: tuple[str, ...]
+
+
+def _copy_json(value: Json) -> Json:
+    """Copy the containers of a JSON tree; what callers do to an ``info`` must not reach the world."""
+    if isinstance(value, dict):
+        return {key: _copy_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy_json(item) for item in value]
+    return value
 
 
 class TurnEnv(gymnasium.Env[ObsT, str], ABC):
@@ -92,7 +108,7 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
     default_max_turns: ClassVar[int] = 50
     reward_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     random_floor: ClassVar[float] = 0.2
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]
 
     def __init__(
         self,
@@ -126,8 +142,9 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
         self._turn = 0
         self._over = True
         self._seed: int | None = None
+        self._generator: Mapping[str, Any] = {}
         self._actions: list[str] = []
-        self._last: tuple[ObsT, dict[str, Any]] | None = None
+        self._result: StepResult[ObsT] | None = None
 
     # -- what a world fills in -------------------------------------------------------------------
 
@@ -144,20 +161,21 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
     def _apply(self, action: Action) -> StepResult[ObsT]:
         """Carry out a well-formed action (it may still be impossible: return ``valid=False``)."""
 
+    def _parse(self, text: str) -> Action | ActionProblem:
+        """Read one action from a message; a world with a mode of its own may read it otherwise."""
+        return self.grammar.parse(text)
+
     def _reject(self, problem: ActionProblem) -> StepResult[ObsT]:
         """Answer a malformed message; the state must not change."""
-        if self._last is None:  # pragma: no cover - step() guarantees a previous result
+        if self._result is None:  # pragma: no cover - step() guarantees a previous result
             raise EpisodeOverError("call reset() first")
-        _, info = self._last
-        return StepResult(
+        return replace(
+            self._result,
             observation=self._text_observation(problem.explanation),
+            reward=0.0,
+            terminated=False,
             valid=False,
             error=problem.message,
-            progress=info["progress"],
-            success=info["success"],
-            level=info["level"],
-            admissible=info.get("admissible_actions"),
-            extra=info["extra"],
         )
 
     def _text_observation(self, text: str) -> ObsT:
@@ -220,15 +238,21 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
         if chosen:
             name = next(iter(chosen))
             raise unknown_name("reset option", str(name), ["task_id"])
-        if task_id is None:
-            ids = self.tasks.ids()
-            task_id = ids[int(self.np_random.integers(len(ids)))]
-        self._task = self.tasks.get(str(task_id))
+        # Drawn in any case: a seed gives the same episode whether the task was drawn or named.
+        ids = self.tasks.ids()
+        drawn = ids[int(self.np_random.integers(len(ids)))]
+        return self._start(drawn if task_id is None else str(task_id), seed)
+
+    def _start(self, task_id: str, seed: int | None) -> tuple[ObsT, dict[str, Any]]:
+        self._over = True  # until the world has begun
+        self._task = self.tasks.get(task_id)
         self._turn = 0
-        self._over = False
         self._seed = seed
+        self._generator = self.np_random.bit_generator.state
         self._actions = []
-        return self._finish(self._begin(self._task), action=None, truncation=None)
+        begun = self._finish(self._begin(self._task), action=None, truncation=None)
+        self._over = False
+        return begun
 
     def step(self, action: str) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
         """Play one turn.
@@ -247,7 +271,7 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
             raise EpisodeOverError("the episode is over (or never began): call reset() before step()")
         if not isinstance(action, str):
             raise ConfigError(f"an action is a str, got {type(action).__name__}: pass the agent's message text")
-        parsed = self.grammar.parse(action)
+        parsed = self._parse(action)
         result = self._reject(parsed) if isinstance(parsed, ActionProblem) else self._apply(parsed)
         self._turn += 1
         self._actions.append(action)
@@ -272,34 +296,40 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
             "success": result.success,
             "level": result.level,
             "truncation": truncation,
-            "extra": dict(result.extra),
+            "extra": {key: _copy_json(value) for key, value in result.extra.items()},
         }
         if result.admissible is not None:
-            info["admissible_actions"] = result.admissible
-        self._last = (result.observation, info)
-        return self._last
+            info["admissible_actions"] = list(result.admissible)
+        self._result = result
+        return result.observation, info
 
     def render(self) -> Any:
         """Return the last observation as text in ``"ansi"`` mode, else None."""
-        if self.render_mode != "ansi" or self._last is None:
+        if self.render_mode != "ansi" or self._result is None:
             return None
-        observation = self._last[0]
+        observation = self._result.observation
         return observation if isinstance(observation, str) else str(observation)
 
     # -- branching -------------------------------------------------------------------------------
 
     def state(self) -> Any:
         """Return the mid-episode state; worlds override this with something faster than replay."""
-        return ReplayState(task_id=self.task.id, seed=self._seed, actions=tuple(self._actions))
+        return ReplayState(
+            task_id=self.task.id, seed=self._seed, generator=self._generator, actions=tuple(self._actions)
+        )
 
     def restore(self, state: Any) -> tuple[ObsT, dict[str, Any]]:
         """Go back to a state of :meth:`state` and return its observation and info.
 
-        The fallback re-executes the recorded actions, so it needs an episode begun with a seed.
+        The fallback begins the episode again and re-executes the recorded actions.
+
+        Raises:
+            ConfigError: ``state`` is something else.
         """
         if not isinstance(state, ReplayState):
             raise ConfigError(f"restore() takes what state() returned, got {type(state).__name__}")
-        result = self.reset(seed=state.seed, options={"task_id": state.task_id})
+        self.np_random.bit_generator.state = state.generator
+        result = self._start(state.task_id, state.seed)
         for action in state.actions:
             observation, _, _, _, info = self.step(action)
             result = (observation, info)

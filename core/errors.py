@@ -85,6 +85,10 @@ class MissingExtraError(ConfigError, ImportError):
         self.module = module
         self.extra = extra
 
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        """Pickle by the arguments, as workers send errors home."""
+        return type(self), (self.module, self.extra)
+
 
 class EpisodeOverError(ConfigError):
     """``step`` was called before ``reset`` or after the episode ended."""

@@ -348,8 +348,15 @@ _trajectory_decoder = msgspec.json.Decoder(Trajectory)
 
 
 def to_json(record: Record) -> bytes:
-    """Encode a record as one line of UTF-8 JSON with a stable key order."""
-    return _encoder.encode(record)
+    """Encode a record as one line of UTF-8 JSON with a stable key order.
+
+    Raises:
+        ConfigError: It holds something that JSON has no form for: a lone surrogate, a set, ...
+    """
+    try:
+        return _encoder.encode(record)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"a {type(record).__name__} cannot be written as JSON: {error}") from error
 
 
 def from_json(data: bytes | str) -> Trajectory:

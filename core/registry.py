@@ -8,6 +8,8 @@ Nothing is imported until it is used. Third parties either call :func:`register_
 from __future__ import annotations
 
 import importlib
+import re
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ BUILTIN_REWARDS = {
     "repeat_penalty": "turnwise.rewards.repeat_penalty:RepeatPenalty",
     "turn_cost": "turnwise.rewards.turn_cost:TurnCost",
     "gated": "turnwise.rewards.gated:Gated",
+    "sum": "turnwise.rewards.compose:WeightedSum",
 }
 # Modules of our extras, so that a missing one is named together with its install command.
 _EXTRAS = {
@@ -43,6 +46,13 @@ _EXTRAS = {
     "playwright": "browser",
     "docker": "docker",
 }
+
+
+_ENV_ID = re.compile(r"([\w:-]+/)?[\w:.-]+-v\d+")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(f"turnwise plugins: {message}", RuntimeWarning, stacklevel=2)
 
 
 class Registry:
@@ -60,10 +70,17 @@ class Registry:
             return
         self._plugins_read = True
         for point in entry_points(group=self._group):
-            self._entries.setdefault(point.name, point.value)
+            known = self._entries.setdefault(point.name, point.value)
+            if known != point.value:
+                # Raising here would let one installed package break every program that imports turnwise.
+                _warn(f"{self.kind} {point.name!r} of entry point {point.value!r} is left out: {known!r} has the name")
 
     def register(self, name: str, entry_point: str) -> None:
-        """Add a name. Registering the same import string again is fine, another one is an error."""
+        """Add a name. Registering the same import string again is fine, another one is an error.
+
+        Raises:
+            ConfigError: The import string is malformed, or the name is taken.
+        """
         if entry_point.count(":") != 1:
             raise ConfigError(f"an entry point is 'module:Class', got {entry_point!r} for {self.kind} {name!r}")
         self._read_plugins()
@@ -108,13 +125,17 @@ def load_entry_point(entry_point: str) -> Any:
 
     Raises:
         MissingExtraError: The module needs one of our extras.
-        ConfigError: The module or the attribute does not exist.
+        ConfigError: The module or the attribute does not exist, or the module cannot be imported.
     """
     module_name, _, attribute = entry_point.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"an entry point is 'module:Class', got {entry_point!r}")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        top = (error.name or "").partition(".")[0]
+    except MissingExtraError:
+        raise
+    except ImportError as error:
+        top = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         if top in _EXTRAS:
             raise MissingExtraError(top, _EXTRAS[top]) from error
         raise ConfigError(f"cannot import {entry_point!r}: {error}") from error
@@ -136,9 +157,9 @@ def register_env(env_id: str, entry_point: str) -> None:
         entry_point: Import string of a :class:`~turnwise.env.TurnEnv` subclass.
 
     Raises:
-        ConfigError: The id has no version, or is taken by another class.
+        ConfigError: The id is malformed or has no version, or is taken by another class.
     """
-    if not env_id.rpartition("-v")[2].isdigit():
+    if not _ENV_ID.fullmatch(env_id):
         raise ConfigError(f"an environment id ends in a version, such as 'acme/Kitchen-v0': got {env_id!r}")
     envs.register(env_id, entry_point)
     if env_id not in gymnasium.registry:
@@ -159,7 +180,10 @@ def register_reward(name: str, entry_point: str) -> None:
 def register_all_envs() -> None:
     """Make every known world visible to ``gymnasium.make``; called once by ``import turnwise``."""
     for env_id in envs:
-        register_env(env_id, envs.entry_point(env_id))
+        try:
+            register_env(env_id, envs.entry_point(env_id))
+        except ConfigError as error:  # of a plugin: it must not break every program that imports turnwise
+            _warn(f"left out: {error}")
 
 
 def env_class(env_id: str) -> type[TurnEnv[Any]]:

@@ -1,1 +1,22 @@
-"""TODO."""
+"""Credit: a group of trajectories in, advantages per turn and per token out.
+
+The only place where rewards are compared and normalised; rewards themselves stay raw.
+"""
+
+from turnwise.rewards.credit.estimators import dr_grpo, grpo, rloo
+from turnwise.rewards.credit.group import ESTIMATORS, GroupCredit
+from turnwise.rewards.credit.returns import return_to_go
+from turnwise.rewards.credit.tokens import expand_to_tokens, place_on_boundaries, turn_boundaries, turn_of_token
+
+__all__ = [
+    "ESTIMATORS",
+    "GroupCredit",
+    "dr_grpo",
+    "expand_to_tokens",
+    "grpo",
+    "place_on_boundaries",
+    "return_to_go",
+    "rloo",
+    "turn_boundaries",
+    "turn_of_token",
+]

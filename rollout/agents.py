@@ -1,0 +1,20 @@
+"""Agents for rollouts: those of ``turnwise.agents``, where ``replay:RUN`` reads stored runs too."""
+
+from __future__ import annotations
+
+from turnwise import agents
+from turnwise.protocols import Agent
+from turnwise.rollout.store import read_actions
+
+
+def make_agent(spec: str) -> Agent:
+    """Make an agent from its specification, as :func:`turnwise.agents.make_agent` does.
+
+    Args:
+        spec: ``NAME`` or ``NAME:REST``; ``replay:`` takes a run directory or a JSONL file.
+
+    Raises:
+        UnknownNameError: No such agent; the message lists near misses.
+        ConfigError: The agent does not take this REST.
+    """
+    return agents.make_agent(spec, read_actions=read_actions)

@@ -1,0 +1,53 @@
+"""The commands put together. Each is a module of its own that imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from turnwise.rollout.cli import check, envs, export, replay, rewards, rollout, score, show
+from turnwise.rollout.cli.console import PlainErrorsGroup
+
+app = typer.Typer(
+    name="turnwise",
+    cls=PlainErrorsGroup,
+    help="A gym for LLM agents that act over many turns, with rewards on every turn.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import turnwise
+
+        typer.echo(turnwise.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that come before the command."""
+
+
+app.command("rollout")(rollout.rollout)
+app.command("show")(show.show)
+app.command("score")(score.score)
+app.command("replay")(replay.replay)
+app.command("rewards")(rewards.rewards)
+app.command("envs")(envs.envs)
+app.command("check")(check.check)
+app.command("export")(export.export)
+app.command("import")(export.import_)
+
+
+def main() -> None:
+    """Entry point of the ``turnwise`` command."""
+    app(prog_name="turnwise")

@@ -1,0 +1,167 @@
+"""Stored runs and trajectories for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from turnwise.records import Ending, Json, RewardValue, Trajectory, Turn
+
+_LONG_TEXT = 1500
+_LONG_EVIDENCE = 300
+
+
+def run_view(manifest: Mapping[str, Json], *, status: str, count: int) -> RenderableType:
+    """Return the head of a run: what was run, with what, and how it stands."""
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    facts = {
+        "run": manifest.get("run_id"),
+        "world": manifest.get("env"),
+        "agent": manifest.get("agent"),
+        "tasks": manifest.get("tasks"),
+        "group": manifest.get("group"),
+        "seed": manifest.get("seed"),
+        "status": f"{status}, {count} trajectories",
+        "created": manifest.get("created"),
+        "source": manifest.get("source"),
+    }
+    for key, value in facts.items():
+        if value is not None:
+            table.add_row(key, Text(value if isinstance(value, str) else _compact(value)))
+    return table
+
+
+def trajectory_table(trajectories: Iterable[Trajectory]) -> tuple[Table, int]:
+    """Return a table with one line a trajectory, and how many there are."""
+    table = Table("trajectory", "turns", "ending", "success", "level", "reward", header_style="bold")
+    table.columns[0].overflow = "fold"
+    count = 0
+    for trajectory in trajectories:
+        count += 1
+        outcome = trajectory.outcome
+        table.add_row(
+            Text(trajectory.id),
+            str(len(trajectory.turns)),
+            ending_text(trajectory.ending),
+            "-" if outcome is None else "yes" if outcome.success else "no",
+            (outcome.level or "") if outcome else "",
+            _value(trajectory.rewards.get("reward")),
+        )
+    return table, count
+
+
+def ending_text(ending: Ending, *, message: bool = False) -> Text:
+    """Return how an episode ended, in a few words."""
+    if ending.kind == "terminated":
+        return Text("terminated", style="green")
+    failure = ending.failure
+    what = "" if failure is None else f"{failure.boundary}: {failure.kind}"
+    if failure is not None and failure.turn is not None:
+        what += f" at turn {failure.turn}"
+    if failure is not None and message:
+        what += f": {failure.message}"
+    if ending.kind == "truncated":
+        return Text(f"truncated by {ending.cause}" + (f" ({what})" if what else ""), style="yellow")
+    return Text(f"failed, {what}", style="red")
+
+
+def trajectory_view(trajectory: Trajectory, *, full: bool = False) -> RenderableType:
+    """Return a trajectory turn by turn: observation, action, validity, rewards and their evidence.
+
+    Args:
+        trajectory: What to show.
+        full: Whether long texts and evidence are shown whole.
+    """
+    parts: list[RenderableType] = [_head(trajectory)]
+    for turn in trajectory.turns:
+        parts.extend(_turn(turn, full=full))
+    parts.append(Rule("end", style="dim"))
+    if trajectory.final_observation:
+        parts.append(_observation(trajectory.final_observation, full=full))
+    parts.append(Text.assemble(("ending   ", "bold"), ending_text(trajectory.ending, message=True)))
+    parts.append(Text.assemble(("outcome  ", "bold"), _outcome(trajectory)))
+    if trajectory.rewards:
+        parts.append(_rewards(trajectory.rewards, "total", full=full))
+    return Group(*parts)
+
+
+def _head(trajectory: Trajectory) -> RenderableType:
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    task = trajectory.task
+    table.add_row("trajectory", Text(trajectory.id))
+    table.add_row("world", Text(f"{trajectory.env_id} {_compact(trajectory.env_options)}".removesuffix(" {}")))
+    table.add_row("task", Text(f"{task.instruction} ({task.type or task.split})"))
+    version = f", policy {trajectory.policy_version}" if trajectory.policy_version else ""
+    table.add_row("agent", Text(f"{trajectory.agent}{version}, seed {trajectory.seed}"))
+    return table
+
+
+def _turn(turn: Turn, *, full: bool) -> Iterator[RenderableType]:
+    yield Rule(f"turn {turn.index}", style="dim")
+    if turn.image is not None:
+        yield Text(f"image {turn.image}", style="dim")
+    yield _observation(turn.observation, full=full)
+    yield Text.assemble(("> ", "bold cyan"), (_cut(turn.action_text, _LONG_TEXT, full=full), "bold"))
+    yield _verdict(turn)
+    if turn.rewards:
+        yield _rewards(turn.rewards, "reward", full=full)
+
+
+def _verdict(turn: Turn) -> Text:
+    """Say whether the action was carried out, how it was read, and what the world thinks of it."""
+    mark = ("valid", "green") if turn.action_valid else ("invalid", "red")
+    error = f": {turn.action_error}" if turn.action_error else ""
+    read = f", read as {turn.action.command!r}" if turn.action and turn.action.command != turn.action_text else ""
+    facts = f", env reward {turn.env_reward:g}, progress {turn.progress:g}"
+    level = f", level {turn.level}" if turn.level is not None else ""
+    return Text.assemble("  ", mark, error, read, facts, level, ", solved" if turn.success else "")
+
+
+def _outcome(trajectory: Trajectory) -> str:
+    outcome = trajectory.outcome
+    if outcome is None:
+        return "none: the episode failed, so its rewards are masked, not 0"
+    level = f", level {outcome.level} of {' < '.join(outcome.levels)}" if outcome.level else ""
+    solved = "solved" if outcome.success else "not solved"
+    return f"{solved}, env return {outcome.env_return:g}, progress {outcome.progress:g}{level}"
+
+
+def _observation(text: str, *, full: bool) -> RenderableType:
+    return Padding(Text(_cut(text, _LONG_TEXT, full=full), style="dim"), (0, 0, 0, 2))
+
+
+def _rewards(rewards: Mapping[str, RewardValue], heading: str, *, full: bool) -> RenderableType:
+    table = Table(heading, header_style="bold dim", box=None, padding=(0, 1))
+    table.add_column("value", justify="right")
+    table.add_column("evidence", overflow="fold")
+    for name, reward in rewards.items():
+        evidence = _cut(_compact(reward.evidence) if reward.evidence else "", _LONG_EVIDENCE, full=full)
+        why = f"{reward.invalid} " if reward.invalid else ""
+        table.add_row(Text(name), _value(reward), Text.assemble((why, "red"), (evidence, "dim")))
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _value(reward: RewardValue | None) -> Text:
+    if reward is None:
+        return Text("")
+    return Text("invalid", style="red") if reward.value is None else Text(f"{reward.value:.4g}")
+
+
+def _compact(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _cut(text: str, limit: int, *, full: bool) -> str:
+    if full or len(text) <= limit:
+        return text
+    return f"{text[:limit]} ... ({len(text) - limit} more characters: --full)"

@@ -1,0 +1,123 @@
+"""What a supervisor keeps of its episodes: jobs, the slots that run them, and how cut-off ones end."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from enum import Enum
+
+from turnwise.records import Ending, Failure
+from turnwise.rollout.engine import journal as entries
+from turnwise.rollout.engine.episode import failed
+from turnwise.rollout.engine.journal import Recording
+from turnwise.rollout.engine.processes import describe_exit
+from turnwise.rollout.engine.slot_child import GRADE, PLAY, frame
+from turnwise.rollout.engine.wire import PHASE_BOUNDARY, PHASE_DOING, Deadlines, EpisodeEnd, Phase, encode
+
+
+@dataclass(kw_only=True)
+class Job:
+    """One episode on its way through a supervisor.
+
+    Attributes:
+        id: The trajectory's id.
+        request: The encoded request.
+        lost: How often it was lost with a process that was not its own.
+        kept: Packed turns and images of an episode that was cut off, for grading.
+        end: How it was cut off, or None while it is to be played.
+    """
+
+    id: str
+    request: bytes
+    lost: int = 0
+    kept: bytes = b""
+    end: EpisodeEnd | None = None
+
+    def message(self) -> bytes:
+        """Return the job as it goes to a child."""
+        if self.end is None:
+            return frame(PLAY, self.request)
+        packed = entries.pack([(entries.REQUEST, self.request), (entries.END, encode(self.end))])
+        return frame(GRADE, packed + self.kept)
+
+    def result(self, recorded: bytes) -> bytes:
+        """Return the finished episode's entries, given what the child's journal holds."""
+        return self.kept + recorded
+
+    def ungraded(self, end: EpisodeEnd) -> bytes:
+        """Return the finished episode's entries, without rewards."""
+        return self.kept + entries.pack([(entries.END, encode(end))])
+
+
+class SlotState(Enum):
+    """Where a slot's process stands."""
+
+    EMPTY = "empty"
+    BOOTING = "booting"
+    READY = "ready"
+    BUSY = "busy"
+    LEAVING = "leaving"
+
+
+@dataclass(kw_only=True)
+class Slot:
+    """One place for a child process.
+
+    Attributes:
+        index: Its row in the heartbeat table.
+        state: Where its process stands.
+        pid: Its process, 0 for none.
+        sock: The socket to it.
+        journal: Descriptor of its journal, or -1.
+        job: What it works on.
+        cut: Why the supervisor had it killed, or None.
+    """
+
+    index: int
+    state: SlotState = SlotState.EMPTY
+    pid: int = 0
+    sock: socket.socket | None = None
+    journal: int = -1
+    job: Job | None = None
+    cut: Ending | None = None
+
+
+def _where(phase: Phase, turn: int) -> str:
+    return PHASE_DOING[phase] + (f" at turn {turn}" if turn >= 0 else "")
+
+
+def hung(deadlines: Deadlines, phase: Phase, turn: int) -> Ending:
+    """Return the ending of an episode whose phase passed its deadline."""
+    message = f"{_where(phase, turn)} took more than its deadline of {deadlines.of(phase):g} s: its process was killed"
+    return failed(PHASE_BOUNDARY[phase], "hang", message, turn if turn >= 0 else None)
+
+
+def out_of_time(deadlines: Deadlines, phase: Phase, turn: int) -> Ending:
+    """Return the ending of an episode that as a whole passed its deadline."""
+    message = f"the episode took more than its deadline of {deadlines.episode_s:g} s, during {_where(phase, turn)}"
+    failure = Failure(
+        boundary=PHASE_BOUNDARY[phase], kind="deadline", message=message, turn=turn if turn >= 0 else None
+    )
+    return Ending(kind="truncated", cause="time", failure=failure)
+
+
+def died(status: int, phase: Phase, turn: int) -> Ending:
+    """Return the ending of an episode whose process died by itself."""
+    message = f"the process {describe_exit(status)} during {_where(phase, turn)}"
+    return failed(PHASE_BOUNDARY[phase], "exit", message, turn if turn >= 0 else None)
+
+
+def cut_off(ending: Ending, recording: Recording) -> EpisodeEnd:
+    """Return the end of a killed episode; the failure also names the action that was being stepped."""
+    failure = ending.failure
+    if failure is not None and failure.boundary == "env" and recording.pending_action is not None:
+        action = recording.pending_action
+        shown = action if len(action) <= 200 else action[:200] + "..."
+        named = Failure(
+            boundary=failure.boundary,
+            kind=failure.kind,
+            message=f"{failure.message} (action {shown!r})",
+            turn=failure.turn,
+        )
+        ending = Ending(kind=ending.kind, cause=ending.cause, failure=named)
+    return EpisodeEnd(ending=ending, final_observation=recording.pending_observation)

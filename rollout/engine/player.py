@@ -1,0 +1,111 @@
+"""``Player``: one environment and one agent, made once and reused from episode to episode."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+
+from turnwise import registry
+from turnwise.errors import TurnwiseError, attribute_to
+from turnwise.protocols import Agent
+from turnwise.records import Trajectory
+from turnwise.rollout.engine.episode import RewardTree, failed, graded, run_episode
+from turnwise.rollout.engine.journal import Recorder, Recording
+from turnwise.rollout.engine.wire import EpisodeEnd, EpisodeRequest, WorkerSpec, assemble
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kit:
+    """What all players of a process share; loaded once, before the first fork.
+
+    Attributes:
+        spec: The worker's specification.
+        make_agent: Makes an agent from its specification.
+        rewards: The reward tree, which holds no state.
+    """
+
+    spec: WorkerSpec
+    make_agent: Callable[[str], Agent]
+    rewards: RewardTree
+
+
+def load_kit(spec: WorkerSpec) -> Kit:
+    """Import everything that episodes of ``spec`` need, and read the task set once.
+
+    Raises:
+        TurnwiseError: Something cannot be imported, or the configuration is wrong.
+    """
+    sys.path += [entry for entry in spec.pythonpath if entry not in sys.path]
+    for env_id, entry_point in spec.envs.items():
+        registry.register_env(env_id, entry_point)
+    for name, entry_point in spec.rewards.items():
+        registry.register_reward(name, entry_point)
+    with attribute_to("env", f"importing {spec.env_id}"):
+        world = registry.env_class(spec.env_id)
+        if spec.tasks_by_id:
+            # Worlds keep their static tables per process: read before a fork, they are shared by all slots.
+            known = {key: spec.env_options[key] for key in ("data", "split") if key in spec.env_options}
+            world.make_task_set(**known)
+    with attribute_to("policy", f"loading the agent {spec.agent!r}"):
+        make_agent = registry.load_entry_point(spec.agent_factory)
+    with attribute_to("judge", "loading the rewards"):
+        rewards = registry.load_entry_point(spec.reward_factory)(spec.reward_config)
+    return Kit(spec=spec, make_agent=make_agent, rewards=rewards)
+
+
+class Player:
+    """Plays episodes one after another in this process."""
+
+    def __init__(self, kit: Kit) -> None:
+        """Use ``kit``; nothing is made before :meth:`boot`."""
+        self._kit = kit
+        self._env: gymnasium.Env[Any, str] | None = None
+        self._agent: Agent | None = None
+
+    def boot(self) -> tuple[gymnasium.Env[Any, str], Agent]:
+        """Make the environment and the agent if there are none.
+
+        Raises:
+            TurnwiseError: They cannot be made.
+        """
+        spec = self._kit.spec
+        if self._env is None:
+            with attribute_to("env", f"making {spec.env_id}"):
+                self._env = gymnasium.make(spec.env_id, disable_env_checker=True, **spec.env_options)
+        if self._agent is None:
+            with attribute_to("policy", f"making the agent {spec.agent!r}"):
+                self._agent = self._kit.make_agent(spec.agent)
+        return self._env, self._agent
+
+    def play(self, request: EpisodeRequest, recorder: Recorder) -> Trajectory:
+        """Play one episode and grade it.
+
+        Raises:
+            TurnwiseError: The environment or the agent cannot be made.
+        """
+        env, agent = self.boot()
+        return run_episode(
+            self._kit.spec, request, env=env, agent=agent, rewards=self._kit.rewards, recorder=recorder
+        )
+
+    def grade(self, request: EpisodeRequest, played: Recording, recorder: Recorder) -> Trajectory:
+        """Attach the rewards to an episode that another process played and did not survive."""
+        turns, end = played.decoded()
+        if end is None:
+            end = EpisodeEnd(ending=failed("transport", "exception", "the ending was lost", None))
+        return graded(assemble(self._kit.spec, request, turns, end), self._kit.rewards, recorder)
+
+    def close(self) -> None:
+        """Close the environment and forget it and the agent; what ``close`` raises is not news."""
+        env, self._env, self._agent = self._env, None, None
+        if env is None:
+            return
+        try:
+            with attribute_to("env", "close"):
+                env.close()
+        except (TurnwiseError, SystemExit):
+            return

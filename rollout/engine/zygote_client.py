@@ -1,0 +1,186 @@
+"""The supervisor's end of its zygote: starts it, asks it for forks and kills, hears of deaths."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import struct
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+
+from turnwise.rollout.engine.processes import MARK, describe_exit, kill_group, kill_marked
+from turnwise.rollout.engine.wire import WorkerSpec, encode
+from turnwise.rollout.engine.zygote import COMMAND, FORK, HELLO, KILL, REPORT, STARTED, UNFORKED
+
+log = logging.getLogger(__name__)
+
+FORKS_IN_FLIGHT = 16  # descriptors on their way count against the limit on open files
+CLOSE_S = 5.0
+
+# Numerical libraries start a thread per core at import, which a fork would not survive.
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+class ZygoteClient:
+    """One zygote process and the socket to it. All methods are called on the event loop."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        beats_fd: int,
+        *,
+        on_report: Callable[[bytes, int, int, bytes], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        """Prepare a zygote for ``spec``.
+
+        Args:
+            spec: What its children run.
+            beats_fd: Descriptor of the heartbeat table.
+            on_report: Called with each report's kind, two numbers and text.
+            on_lost: Called once with how it ended, when it is gone without :meth:`close`.
+        """
+        self._spec = spec
+        self._beats_fd = beats_fd
+        self._on_report = on_report
+        self._on_lost = on_lost
+        self._mark = secrets.token_hex(8)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._received = b""
+        self._waiting: deque[tuple[int, int, int]] = deque()
+        self._in_flight = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The zygote's process id, once it is started."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Start the process; it reports ``HELLO`` or ``REFUSED`` when its imports are done."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.to_thread(self._spawn, theirs.fileno())
+        ours.setblocking(False)
+        self._control = ours
+        loop = asyncio.get_running_loop()
+        data = encode(self._spec)
+        await loop.sock_sendall(ours, struct.pack("<I", len(data)) + data)
+        loop.add_reader(ours.fileno(), self._readable)
+
+    def _spawn(self, control: int) -> subprocess.Popen[bytes]:
+        # A module of the working directory must not shadow an installed one (from Python 3.11 on).
+        env = {**os.environ, **_ONE_THREAD, MARK: self._mark, "PYTHONSAFEPATH": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "turnwise.rollout.engine.zygote", str(control), str(self._beats_fd)],
+            pass_fds=(control, self._beats_fd),
+            stdin=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,  # Ctrl-C in a terminal is for the driver
+        )
+
+    def fork(self, slot: int, sock: int, journal: int) -> None:
+        """Ask for a child in ``slot``; takes over the descriptor ``sock``, only reads ``journal``."""
+        self._waiting.append((slot, sock, journal))
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._control is not None and self._waiting and self._in_flight < FORKS_IN_FLIGHT:
+            slot, sock, journal = self._waiting[0]
+            try:
+                socket.send_fds(self._control, [COMMAND.pack(FORK, slot, 0)], [sock, journal])
+            except BlockingIOError:
+                asyncio.get_running_loop().call_later(0.01, self._pump)
+                return
+            except OSError:
+                return  # it is gone: its end of the socket says so
+            os.close(sock)
+            self._waiting.popleft()
+            self._in_flight += 1
+
+    def kill(self, pid: int) -> None:
+        """Have a child killed; its death is reported like any other."""
+        try:
+            if self._control is not None:
+                self._control.send(COMMAND.pack(KILL, 0, pid))
+        except BlockingIOError:
+            asyncio.get_running_loop().call_later(0.01, self.kill, pid)
+        except OSError:
+            return
+
+    def _readable(self) -> None:
+        if self._control is None:
+            return
+        try:
+            data = self._control.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lost()
+            return
+        self._received += data
+        while len(self._received) >= REPORT.size:
+            kind, first, second, length = REPORT.unpack_from(self._received)
+            end = REPORT.size + length
+            if len(self._received) < end:
+                return
+            text = self._received[REPORT.size : end]
+            self._received = self._received[end:]
+            if kind in (STARTED, UNFORKED):
+                self._in_flight -= 1
+            if kind == HELLO and first > 1:
+                log.warning(
+                    "importing %s started %d threads: a fork copies none of them, start them in the environment's "
+                    "constructor instead",
+                    self._spec.env_id,
+                    first - 1,
+                )
+            self._on_report(kind, first, second, text)
+        self._pump()
+
+    def _hang_up(self) -> None:
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control.fileno())
+            self._control.close()
+            self._control = None
+        for _, sock, _ in self._waiting:
+            os.close(sock)
+        self._waiting.clear()
+
+    def _lost(self) -> None:
+        self._hang_up()
+        task = asyncio.get_running_loop().create_task(self._mourn())
+        task.add_done_callback(lambda done: self._on_lost(done.result()))
+
+    async def _mourn(self) -> str:
+        """Make sure that nothing is left of a zygote that died by itself; returns how it died."""
+        how = await self._wait(CLOSE_S)
+        await asyncio.to_thread(kill_marked, self._mark)
+        return how
+
+    async def _wait(self, seconds: float) -> str:
+        process = self._process
+        if process is None:
+            return "was never started"
+        for _ in range(int(seconds / 0.01)):
+            if process.poll() is not None:
+                break
+            await asyncio.sleep(0.01)
+        else:
+            kill_group(process.pid)
+            await asyncio.to_thread(process.wait)
+            await asyncio.to_thread(kill_marked, self._mark)
+        code = process.returncode
+        return describe_exit(-code if code < 0 else code << 8)
+
+    async def close(self) -> None:
+        """Hang up: the zygote kills all its children and ends. Returns when it has."""
+        self._hang_up()
+        await self._wait(CLOSE_S)
