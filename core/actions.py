@@ -115,8 +115,8 @@ class ActionGrammar:
             The action (``form`` is ``"json"`` for tool calls, ``"react"`` for a native command that
             a thought, label or tag sets apart, else ``"native"``), or what is wrong.
         """
-        # Most messages are a plain command on one line; '<', ':' and '`' may begin markup.
-        if len(text) <= 256 and text.isprintable() and not ("<" in text or ":" in text or "`" in text):
+        # Most messages are a plain command on one line; behind a command, only tags and fences count.
+        if len(text) <= 256 and text.isprintable() and not ("<" in text or "```" in text):
             action = self._match(text)
             if action is not None:
                 return action

@@ -351,7 +351,7 @@ def to_json(record: Record) -> bytes:
     """Encode a record as one line of UTF-8 JSON with a stable key order.
 
     Raises:
-        ConfigError: It holds something that JSON has no form for: a lone surrogate, a set, ...
+        ConfigError: It holds something that JSON has no form for: a lone surrogate, an object, ...
     """
     try:
         return _encoder.encode(record)

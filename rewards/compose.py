@@ -27,12 +27,15 @@ class WeightedReward:
         name: Name of its values; the reward's own name by default.
         use: What the configuration said it is: a registered name or ``"module:Class"``; found from
             the class by default.
+        options: What the configuration gave it, for rewards whose ``describe`` may return anything;
+            None to go by ``describe``.
     """
 
     reward: Reward
     weight: float = 1.0
     name: str = ""
     use: str = ""
+    options: Mapping[str, Json] | None = None
 
     def __post_init__(self) -> None:
         number("weight", self.weight)
@@ -41,7 +44,8 @@ class WeightedReward:
 
     def describe(self) -> dict[str, Json]:
         """Return the configuration, as the YAML schema has it."""
-        return {"name": self.name, "use": self.use, "weight": self.weight, "options": self.reward.describe()}
+        options = self.reward.describe() if self.options is None else dict(self.options)
+        return {"name": self.name, "use": self.use, "weight": self.weight, "options": options}
 
 
 def _use_of(reward: Reward) -> str:

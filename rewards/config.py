@@ -20,6 +20,7 @@ from turnwise.protocols import Reward, RewardSpec
 from turnwise.records import Json
 from turnwise.rewards.compose import Composite, WeightedReward
 from turnwise.rewards.options import OptionError, number, show
+from turnwise.rewards.validity import is_ours
 
 SCHEMA_VERSION = 1
 DEFAULT_PRESET = "default"
@@ -173,7 +174,9 @@ def _build_one(source: str, place: str, entry: object) -> WeightedReward:
     reward = _build_reward(source, place, use, entry.get("options"), key="use" if "use" in entry else "name")
     # An import string says what a reward is, not what to call it.
     name = "" if ":" in entry.get("name", "") else entry.get("name", "")
-    return WeightedReward(reward, weight, name, use)
+    # Our own rewards describe themselves by their options, defaults included; others need not.
+    given = None if is_ours(reward) else dict(entry.get("options") or {})
+    return WeightedReward(reward, weight, name, use, given)
 
 
 def _build_reward(source: str, place: str, use: str, options: object, *, key: str) -> Reward:

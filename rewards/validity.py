@@ -17,6 +17,11 @@ _OURS = "turnwise.rewards."
 _SLACK = 1e-9  # composites add up floats, so their declared ranges are met up to rounding
 
 
+def is_ours(reward: object) -> bool:
+    """Return whether a reward is one of this package, not of a third party."""
+    return type(reward).__module__.startswith(_OURS)
+
+
 def cut(text: str, *, limit: int = 200) -> str:
     """Return ``text`` for evidence, cut to ``limit`` characters: an agent's message may be a megabyte."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
@@ -54,30 +59,27 @@ def score_checked(reward: Reward, trajectory: Trajectory, *, name: str | None = 
     """
     label = name or reward.name
     try:
-        with attribute_to("judge", f"reward {label!r}"):
-            return _checked(reward, reward.score(trajectory), trajectory, label)
+        with attribute_to("judge"):
+            return _checked(reward, reward.score(trajectory), len(trajectory.turns), label)
     except TurnwiseError as error:
-        return invalid_values(len(trajectory.turns), f"{error.boundary}: {error}")
+        return invalid_values(len(trajectory.turns), f"{error.boundary}: reward {label!r}: {error}")
 
 
-def _checked(reward: Reward, values: object, trajectory: Trajectory, label: str) -> tuple[RewardValue, ...]:
+def _checked(reward: Reward, values: object, turns: int, label: str) -> tuple[RewardValue, ...]:
     if not isinstance(values, (tuple, list)) or not all(isinstance(v, RewardValue) for v in values):
-        raise JudgeError(f"reward {label!r} must return a tuple of RewardValue, got {type(values).__name__}")
-    if len(values) != len(trajectory.turns):
-        raise JudgeError(
-            f"reward {label!r} must return one value per turn: got {len(values)} for {len(trajectory.turns)}"
-        )
-    low, high = reward.spec.low - _SLACK, reward.spec.high + _SLACK
-    foreign = not type(reward).__module__.startswith(_OURS)
+        raise JudgeError(f"must return a tuple of RewardValue, got {type(values).__name__}")
+    if len(values) != turns:
+        raise JudgeError(f"must return one value per turn: got {len(values)} for {turns}")
+    spec = reward.spec
+    low, high = spec.low - _SLACK, spec.high + _SLACK
+    foreign = not is_ours(reward)
     checked = []
     for value in values:
         if foreign:
             value = _storable(value)
         if value.value is not None and not (low <= value.value <= high and math.isfinite(value.value)):
-            reason = (
-                f"judge: reward {label!r} gave {value.value!r}, outside its declared range "
-                f"[{reward.spec.low:g}, {reward.spec.high:g}]"
-            )
+            span = f"its declared range [{spec.low:g}, {spec.high:g}]"
+            reason = f"judge: reward {label!r}: gave {value.value!r}, outside {span}"
             value = RewardValue(invalid=reason, evidence=value.evidence)
         checked.append(value)
     return tuple(checked)

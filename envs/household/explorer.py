@@ -148,7 +148,7 @@ class ExplorerExpert:
         text = str(observation)
         if find_instruction(text) is not None:
             self._begin(text)
-        if text.strip() == NOTHING_HAPPENS:
+        if text.lstrip().startswith(NOTHING_HAPPENS):
             command = self._after_failure()
         else:
             self._memory.read(text)

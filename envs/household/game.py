@@ -44,6 +44,24 @@ class Game:
         "opened", "scene", "sliced", "taken_from", "toggled", "won",
     )  # fmt: skip
 
+    scene: Scene
+    won: bool
+    last: Move | None
+    location: int
+    held: int
+    hands_full: bool
+    opened: int
+    contents: list[int]
+    lying: list[int]
+    taken_from: list[int]
+    hot: int
+    cool: int
+    clean: int
+    sliced: int
+    toggled: int
+    on: int
+    _local: LocalMoves | None
+
     def __init__(self, scene: Scene) -> None:
         """Begin a play of ``scene``."""
         self.scene = scene
@@ -96,7 +114,9 @@ class Game:
         if scene.receptacles_at[self.location]:
             view = self._look(-1, -1)
         else:
-            everything = [name for name, at in zip(scene.receptacle_names, scene.receptacle_location, strict=True) if at >= 0]
+            everything = [
+                name for name, at in zip(scene.receptacle_names, scene.receptacle_location, strict=True) if at >= 0
+            ]
             view = _in_the_middle(everything)
         return f"{WELCOME}\n\n{view}\n\nYour task is to: {scene.instruction}."
 
@@ -116,8 +136,8 @@ class Game:
             taken_from, self.hot, self.cool, self.clean, self.sliced, self.toggled, self.on, self.won,
         ) = state  # fmt: skip
         self.contents, self.lying, self.taken_from = list(contents), list(lying), list(taken_from)
-        self.last: Move | None = None
-        self._local: LocalMoves | None = None
+        self.last = None
+        self._local = None
 
     # -- what can be done --------------------------------------------------------------------------
 

@@ -95,6 +95,9 @@ class _Term:
     kind: Kind
 
 
+Scope: TypeAlias = Mapping[str, _Term]
+
+
 class _Compiler:
     """Turns conditions into checks over a list of slots: one per variable and one per constant."""
 
@@ -105,7 +108,7 @@ class _Compiler:
         self._facts = facts
         self._tables: dict[str, frozenset[tuple[int, ...]]] = {}
 
-    def condition(self, expression: SExpr, scope: Mapping[str, _Term]) -> Check:
+    def condition(self, expression: SExpr, scope: Scope) -> Check:
         if not isinstance(expression, tuple) or (expression and not isinstance(expression[0], str)):
             raise ConfigError(f"expected a PDDL condition, got {expression!r}")
         if not expression or expression[0] == "and":
@@ -121,9 +124,16 @@ class _Compiler:
             return _not(self.condition(parts[0], scope))
         return self._atom(expression, scope)
 
-    def _quantified(self, head: str, parts: tuple[SExpr, ...], scope: Mapping[str, _Term]) -> Check:
+    def _quantified(self, head: str, parts: tuple[SExpr, ...], scope: Scope) -> Check:
+        if head == "exists":
+            return self._search(*self._flatten(parts, scope))
+        variables, inner = self._bind(parts, scope)
+        return _not(self._search(variables, [(("not", parts[1]), inner)]))
+
+    def _bind(self, parts: tuple[SExpr, ...], scope: Scope) -> tuple[list[_Term], Scope]:
+        """Give each variable of a quantifier a slot; return them and the scope of its condition."""
         if len(parts) != 2 or not isinstance(parts[0], tuple):
-            raise ConfigError(f"expected '({head} (?x - type ...) condition)' in the goal")
+            raise ConfigError("a quantifier in the goal reads '(exists (?x - type ...) condition)'")
         inner = dict(scope)
         variables: list[_Term] = []
         for name, kind in typed_names(parts[0]):
@@ -133,16 +143,26 @@ class _Compiler:
             self.slots.append(-1)
             variables.append(term)
             inner[name] = term
-        body = parts[1] if head == "exists" else ("not", parts[1])
-        conjuncts = _conjuncts(body) if head == "exists" else [body]
-        check = self._search(variables, conjuncts, inner)
-        return check if head == "exists" else _not(check)
+        return variables, inner
 
-    def _search(self, variables: list[_Term], conjuncts: list[SExpr], scope: Mapping[str, _Term]) -> Check:
+    def _flatten(self, parts: tuple[SExpr, ...], scope: Scope) -> tuple[list[_Term], list[tuple[SExpr, Scope]]]:
+        """Merge an ``exists`` with those right inside it: more conditions can then narrow a variable."""
+        variables, inner = self._bind(parts, scope)
+        conjuncts: list[tuple[SExpr, Scope]] = []
+        for conjunct in _conjuncts(parts[1]):
+            if isinstance(conjunct, tuple) and conjunct[0] == "exists":
+                more, nested = self._flatten(conjunct[1:], inner)
+                variables += more
+                conjuncts += nested
+            else:
+                conjuncts.append((conjunct, inner))
+        return variables, conjuncts
+
+    def _search(self, variables: list[_Term], conjuncts: list[tuple[SExpr, Scope]]) -> Check:
         """Build a nested loop over the variables that tests each conjunct as early as possible."""
         levels: list[list[Check]] = [[] for _ in range(len(variables) + 1)]
         domains = [list(self._index[variable.kind].values()) for variable in variables]
-        for conjunct in conjuncts:
+        for conjunct, scope in conjuncts:
             check = self.condition(conjunct, scope)
             used = [n for n, variable in enumerate(variables) if _mentions(conjunct, variable, scope)]
             if len(used) == 1 and self._static(conjunct, scope, variables[used[0]]):
@@ -151,7 +171,7 @@ class _Compiler:
                 levels[used[-1] + 1 if used else 0].append(check)
         return _nested([variable.slot for variable in variables], domains, [_all(level) for level in levels])
 
-    def _static(self, conjunct: SExpr, scope: Mapping[str, _Term], variable: _Term) -> bool:
+    def _static(self, conjunct: SExpr, scope: Scope, variable: _Term) -> bool:
         """Whether the conjunct is a static atom over ``variable`` and constants only."""
         if not isinstance(conjunct, tuple) or conjunct[0] in DYNAMIC or conjunct[0] not in PREDICATES:
             return False
@@ -166,7 +186,7 @@ class _Compiler:
                 kept.append(value)
         return kept
 
-    def _atom(self, atom: tuple[SExpr, ...], scope: Mapping[str, _Term]) -> Check:
+    def _atom(self, atom: tuple[SExpr, ...], scope: Scope) -> Check:
         name, *arguments = (word if isinstance(word, str) else "" for word in atom)
         if name == "=" and len(arguments) == 2:
             kinds = {scope[word].kind for word in arguments if word in scope}
@@ -188,7 +208,7 @@ class _Compiler:
             return lambda game, slots: (slots[first],) in table
         return lambda game, slots: (slots[first], slots[second]) in table
 
-    def _term(self, word: str, kind: Kind, scope: Mapping[str, _Term], atom: SExpr) -> _Term:
+    def _term(self, word: str, kind: Kind, scope: Scope, atom: SExpr) -> _Term:
         if word.startswith("?"):
             term = scope.get(word)
             if term is None:
@@ -227,7 +247,7 @@ def _conjuncts(expression: SExpr) -> list[SExpr]:
     return [expression]
 
 
-def _mentions(expression: SExpr, variable: _Term, scope: Mapping[str, _Term]) -> bool:
+def _mentions(expression: SExpr, variable: _Term, scope: Scope) -> bool:
     if isinstance(expression, tuple):
         return any(_mentions(part, variable, scope) for part in expression)
     return scope.get(expression) == variable

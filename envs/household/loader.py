@@ -35,6 +35,7 @@ TRAJECTORY_FILE = "traj_data.json"
 SKIPPED = ("movable", "Sliced")
 
 _MAX_DEPTH = 8
+_MAX_VERSIONS = 16
 _MAX_BYTES = 32_000_000
 _TAIL_BYTES = 8_192
 _UNSOLVABLE = re.compile(rb'"solvable"\s*:\s*false')
@@ -204,7 +205,11 @@ def _split_folders(root: Path) -> dict[str, list[Path]]:
     here = _named_like_splits(children)
     if here:
         return here
-    below = {child: _named_like_splits(sorted(Path(e.path) for e in os.scandir(child) if e.is_dir())) for child in children}
+    if len(children) > _MAX_VERSIONS:
+        return {}
+    below = {
+        child: _named_like_splits(sorted(Path(e.path) for e in os.scandir(child) if e.is_dir())) for child in children
+    }
     versions = [child for child, found in below.items() if found]
     if len(versions) > 1:
         raise ConfigError(f"{str(root)!r} holds several data sets, pass one of them: {[str(v) for v in versions]}")
@@ -220,15 +225,20 @@ def _named_like_splits(folders: list[Path]) -> dict[str, list[Path]]:
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield the game files under a folder; symbolic links to folders are followed down to ``depth``."""
+    """Yield the game files under a folder, following symbolic links that do not lead back up."""
     entries = list(os.scandir(folder))
     game = _game_in_folder(folder, {entry.name for entry in entries})
     if game is not None:
         yield game
     elif depth:
         for entry in entries:
-            if entry.is_dir():
+            if entry.is_dir() and not (entry.is_symlink() and _leads_up(folder, entry.path)):
                 yield from _walk(folder / entry.name, depth - 1)
+
+
+def _leads_up(folder: Path, link: str) -> bool:
+    here = folder.resolve()
+    return Path(link).resolve() in (here, *here.parents)
 
 
 def _known_unsolvable(path: Path) -> bool:

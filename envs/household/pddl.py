@@ -37,20 +37,20 @@ def parse_sexpr(text: str) -> SExpr:
     done: list[SExpr] = []
     stack: list[list[SExpr]] = [done]
     top = done
-    for token in _TOKEN.findall(text.lower()):
-        if token == "(":
+    for word in _TOKEN.findall(text.lower()):
+        if word == "(":
             top = []
             stack.append(top)
             if len(stack) > MAX_DEPTH + 1:
                 raise ConfigError(f"PDDL nested more than {MAX_DEPTH} deep: is the file damaged?")
-        elif token == ")":
+        elif word == ")":
             if len(stack) == 1:
                 raise ConfigError("PDDL has a ')' without its '(': is the file damaged?")
             closed = tuple(stack.pop())
             top = stack[-1]
             top.append(closed)
         else:
-            top.append(token)
+            top.append(word)
     if len(stack) != 1:
         raise ConfigError(f"PDDL ends with {len(stack) - 1} '(' still open: the file is cut short or damaged")
     if len(done) != 1:
@@ -116,14 +116,14 @@ def _sections(expression: SExpr) -> dict[str, tuple[SExpr, ...]]:
 def _typed_names(parts: tuple[SExpr, ...]) -> Iterator[tuple[str, str]]:
     """Yield (name, type) of a PDDL typed list; a list without a type is of type ``object``."""
     pending: list[str] = []
-    tokens = iter(parts)
-    for token in tokens:
-        if not isinstance(token, str):
-            raise ConfigError(f"expected a name in a PDDL typed list, got {_show(token)}")
-        if token != "-":
-            pending.append(token)
+    words = iter(parts)
+    for word in words:
+        if not isinstance(word, str):
+            raise ConfigError(f"expected a name in a PDDL typed list, got {_show(word)}")
+        if word != "-":
+            pending.append(word)
             continue
-        kind = next(tokens, None)
+        kind = next(words, None)
         if not isinstance(kind, str) or kind == "-":
             raise ConfigError(f"expected one type name after '-' in a PDDL typed list, got {_show(kind)}")
         yield from ((name, kind) for name in pending)
@@ -151,7 +151,9 @@ def _facts(parts: tuple[SExpr, ...], declared: dict[str, str]) -> Iterator[Fact]
             if not isinstance(word, str):
                 raise ConfigError(f"a PDDL fact is a predicate with names, got {_show(part)}")
             if fact and word not in declared:
-                raise ConfigError(f"fact {_show(part)} in PDDL :init speaks of {word!r}, which :objects does not declare")
+                raise ConfigError(
+                    f"fact {_show(part)} in PDDL :init speaks of {word!r}, which :objects does not declare"
+                )
             fact.append(word)
         yield tuple(fact)
 

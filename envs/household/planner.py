@@ -252,7 +252,8 @@ def _play(game: Game, commands: list[str]) -> list[tuple[str, GameState]] | None
 
 
 class _HasGame(Protocol):
-    game: Game
+    @property
+    def game(self) -> Game: ...
 
 
 class PlannerExpert:

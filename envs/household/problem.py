@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 from turnwise.errors import ConfigError
 
 Fact: TypeAlias = tuple[str, ...]
 """A predicate and its arguments, all in lower case: ``("inreceptacle", "mug_bar_1", "shelf_bar_2")``."""
 
-SExpr: TypeAlias = Union[str, tuple["SExpr", ...]]
+SExpr: TypeAlias = str | tuple["SExpr", ...]
 """A parsed S-expression: an atom, or a tuple of expressions."""
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(?:\.name)?\}")
@@ -50,9 +50,7 @@ class Dialect:
     slice: str = "You sliced the {o} with the {k}."
 
 
-OLD_DIALECT = Dialect(
-    put_command="put {o} in/on {r}", goto="You arrive at {l}. ", put="You put the {o} in/on the {r}."
-)
+OLD_DIALECT = Dialect(put_command="put {o} in/on {r}", goto="You arrive at {l}. ", put="You put the {o} in/on the {r}.")
 """How games of the first public release (``json_2.1.1``) speak."""
 
 

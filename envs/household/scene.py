@@ -110,7 +110,9 @@ class Scene:
         facts = _by_predicate(problem)
         mentioned = {word for fact in problem.facts for word in fact[1:]}
         ids = {kind: _ordered(problem, kind, mentioned) for kind in KINDS}
-        self._index: dict[Kind, dict[str, int]] = {kind: {word: n for n, word in enumerate(ids[kind])} for kind in KINDS}
+        self._index: dict[Kind, dict[str, int]] = {
+            kind: {word: n for n, word in enumerate(ids[kind])} for kind in KINDS
+        }
         names = entity_names(mentioned)
         self.instruction = problem.instruction
         self.words = problem.dialect
@@ -202,7 +204,11 @@ class Scene:
                 f"expected one agent at one location, got {len(agents)} agents at {len(places)} places: "
                 "multi-agent games are not supported"
             )
-        contents, taken_from, lying = [0] * len(self.receptacles), (0,) * len(self.receptacles), [0] * len(self.locations)
+        contents, taken_from, lying = (
+            [0] * len(self.receptacles),
+            (0,) * len(self.receptacles),
+            [0] * len(self.locations),
+        )
         for _, item, receptacle in facts["inreceptacle"]:
             contents[self._index["receptacle"][receptacle]] |= 1 << self._index["object"][item]
         for _, item, location in facts["objectatlocation"]:
@@ -260,7 +266,9 @@ def entity_names(ids: Iterable[str]) -> dict[str, str]:
 
 def _ordered(problem: Problem, kind: Kind, mentioned: set[str]) -> tuple[str, ...]:
     """Ids of a kind: those in facts first, each part sorted."""
-    return tuple(sorted((word for word, k in problem.objects if k == kind), key=lambda word: (word not in mentioned, word)))
+    return tuple(
+        sorted((word for word, k in problem.objects if k == kind), key=lambda word: (word not in mentioned, word))
+    )
 
 
 def _by_predicate(problem: Problem) -> defaultdict[str, list[Fact]]:

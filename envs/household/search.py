@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from turnwise.envs.household.game import Game, bits
 from turnwise.envs.household.scene import GameState
 
-MAX_STATES = 10_000
+MAX_STATES = 30_000
 
 _LOCAL = ("open", "take", "put", "heat", "cool", "clean", "slice", "use")
 
@@ -16,9 +16,9 @@ _LOCAL = ("open", "take", "put", "heat", "cool", "clean", "slice", "use")
 def search(game: Game, *, max_states: int = MAX_STATES) -> list[str] | None:
     """Return the shortest commands to the goal that the search finds, or None.
 
-    Only objects whose type the goal names, knives (for goals about slices) and what the agent holds
-    are touched; nothing is closed, and no walk leads to another walk. The game is left in some other
-    state: restore it afterwards.
+    Only objects whose type the goal names (all of them if it names none), knives (for goals about
+    slices) and what the agent holds are touched; nothing is closed, and no walk leads to another
+    walk. The game is left in some other state: restore it afterwards.
 
     Args:
         game: The game in the state to begin from.
@@ -50,6 +50,8 @@ def _relevant(game: Game) -> int:
     """Return the mask of the objects that the search touches."""
     scene = game.scene
     mask = game.held
+    if not scene.goal.object_types:
+        return (1 << len(scene.objects)) - 1
     for kind in scene.goal.object_types:
         mask |= scene.of_object_type.get(kind, 0)
     if mask & scene.sliceable and scene.goal.spec is None:

@@ -9,6 +9,7 @@ from turnwise.envs.household.scene import Move, Scene
 
 OUTCOME_LEVELS = ("untouched", "acted", "treated", "won")
 _ACTS = frozenset({"take", "put", "heat", "cool", "clean", "slice", "use"})
+_TELLING = _ACTS | {"go to", "open"}  # verbs after which something new may have been reached
 
 
 class Reached(NamedTuple):
@@ -69,7 +70,7 @@ class Subgoals:
     def update(self, game: Game) -> None:
         """Latch what the game's last move reached; call it after every move."""
         move = game.last
-        if move is not None and move.verb not in ("look", "inventory", "help"):
+        if move is not None and (move.verb in _TELLING or game.won):
             self._latch(game, move)
 
     def restore(self, reached: Reached) -> None:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The engine: runs episodes in parallel, each in a process that may be killed without costing another."""

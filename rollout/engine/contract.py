@@ -143,7 +143,9 @@ def _plain(extra: Any, where: str) -> dict[str, Json]:
     try:
         plain: dict[str, Json] = msgspec.to_builtins(dict(extra), str_keys=True, enc_hook=_numpy_to_builtins)
     except (TypeError, ValueError, RecursionError) as error:
-        raise _breach(where, f"info['extra'] with something that is not JSON ({error})", "it holds JSON values") from error
+        raise _breach(
+            where, f"info['extra'] with something that is not JSON ({error})", "it holds JSON values"
+        ) from error
     return plain
 
 
@@ -168,6 +170,5 @@ def encode_png(image: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"".join(
-        (b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows.tobytes(), 1)), chunk(b"IEND", b""))
-    )
+    pixels = zlib.compress(rows.tobytes(), 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")

@@ -6,6 +6,8 @@ import socket
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 from turnwise.records import Ending, Failure
 from turnwise.rollout.engine import journal as entries
 from turnwise.rollout.engine.episode import failed
@@ -13,6 +15,8 @@ from turnwise.rollout.engine.journal import Recording
 from turnwise.rollout.engine.processes import describe_exit
 from turnwise.rollout.engine.slot_child import GRADE, PLAY, frame
 from turnwise.rollout.engine.wire import PHASE_BOUNDARY, PHASE_DOING, Deadlines, EpisodeEnd, Phase, encode
+
+MAX_ACTION_CHARS = 200
 
 
 @dataclass(kw_only=True)
@@ -40,13 +44,20 @@ class Job:
         packed = entries.pack([(entries.REQUEST, self.request), (entries.END, encode(self.end))])
         return frame(GRADE, packed + self.kept)
 
-    def result(self, recorded: bytes) -> bytes:
-        """Return the finished episode's entries, given what the child's journal holds."""
-        return self.kept + recorded
+    def cut_off(self, ending: Ending, recording: Recording) -> None:
+        """Keep what the killed process had recorded; the failure also names the action that was stepped."""
+        images = [(entries.IMAGE, image) for image in recording.images]
+        self.kept = entries.pack(images + [(entries.TURN, turn) for turn in recording.turns])
+        failure, action = ending.failure, recording.pending_action
+        if failure is not None and failure.boundary == "env" and action is not None:
+            shown = action if len(action) <= MAX_ACTION_CHARS else action[:MAX_ACTION_CHARS] + "..."
+            failure = msgspec.structs.replace(failure, message=f"{failure.message} (action {shown!r})")
+            ending = msgspec.structs.replace(ending, failure=failure)
+        self.end = EpisodeEnd(ending=ending, final_observation=recording.pending_observation)
 
-    def ungraded(self, end: EpisodeEnd) -> bytes:
-        """Return the finished episode's entries, without rewards."""
-        return self.kept + entries.pack([(entries.END, encode(end))])
+    def ungraded(self) -> bytes:
+        """Return the entries of an episode that was cut off, without rewards."""
+        return self.kept if self.end is None else self.kept + entries.pack([(entries.END, encode(self.end))])
 
 
 class SlotState(Enum):
@@ -105,19 +116,3 @@ def died(status: int, phase: Phase, turn: int) -> Ending:
     """Return the ending of an episode whose process died by itself."""
     message = f"the process {describe_exit(status)} during {_where(phase, turn)}"
     return failed(PHASE_BOUNDARY[phase], "exit", message, turn if turn >= 0 else None)
-
-
-def cut_off(ending: Ending, recording: Recording) -> EpisodeEnd:
-    """Return the end of a killed episode; the failure also names the action that was being stepped."""
-    failure = ending.failure
-    if failure is not None and failure.boundary == "env" and recording.pending_action is not None:
-        action = recording.pending_action
-        shown = action if len(action) <= 200 else action[:200] + "..."
-        named = Failure(
-            boundary=failure.boundary,
-            kind=failure.kind,
-            message=f"{failure.message} (action {shown!r})",
-            turn=failure.turn,
-        )
-        ending = Ending(kind=ending.kind, cause=ending.cause, failure=named)
-    return EpisodeEnd(ending=ending, final_observation=recording.pending_observation)

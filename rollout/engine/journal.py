@@ -23,6 +23,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from turnwise.errors import TransportError
 from turnwise.records import Turn
 from turnwise.rollout.engine.wire import EpisodeEnd, Phase, decode_end, decode_turn
 
@@ -108,9 +109,15 @@ class Recording:
         """Keep a turn."""
         self.turns.append(encoded)
 
-    def decoded(self) -> tuple[list[Turn], EpisodeEnd | None]:
-        """Decode the turns and the end."""
-        return [decode_turn(turn) for turn in self.turns], None if self.end is None else decode_end(self.end)
+    def decoded(self) -> tuple[list[Turn], EpisodeEnd]:
+        """Decode the turns and the end.
+
+        Raises:
+            TransportError: There is no end.
+        """
+        if self.end is None:
+            raise TransportError("an episode came back without its end")
+        return [decode_turn(turn) for turn in self.turns], decode_end(self.end)
 
 
 def pack(entries: Sequence[tuple[bytes, bytes]]) -> bytes:

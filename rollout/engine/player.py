@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 
 from turnwise import registry
+from turnwise.agents.registry import agents as agent_registry
 from turnwise.errors import TurnwiseError, attribute_to
 from turnwise.protocols import Agent
 from turnwise.records import Trajectory
-from turnwise.rollout.engine.episode import RewardTree, failed, graded, run_episode
+from turnwise.rewards import load_rewards
+from turnwise.rollout.agents import make_agent
+from turnwise.rollout.engine.episode import RewardTree, graded, run_episode
 from turnwise.rollout.engine.journal import Recorder, Recording
-from turnwise.rollout.engine.wire import EpisodeEnd, EpisodeRequest, WorkerSpec, assemble
+from turnwise.rollout.engine.wire import EpisodeRequest, WorkerSpec, assemble
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +26,10 @@ class Kit:
 
     Attributes:
         spec: The worker's specification.
-        make_agent: Makes an agent from its specification.
         rewards: The reward tree, which holds no state.
     """
 
     spec: WorkerSpec
-    make_agent: Callable[[str], Agent]
     rewards: RewardTree
 
 
@@ -44,17 +44,19 @@ def load_kit(spec: WorkerSpec) -> Kit:
         registry.register_env(env_id, entry_point)
     for name, entry_point in spec.rewards.items():
         registry.register_reward(name, entry_point)
+    for name, entry_point in spec.agents.items():
+        agent_registry.register(name, entry_point)
     with attribute_to("env", f"importing {spec.env_id}"):
         world = registry.env_class(spec.env_id)
         if spec.tasks_by_id:
             # Worlds keep their static tables per process: read before a fork, they are shared by all slots.
             known = {key: spec.env_options[key] for key in ("data", "split") if key in spec.env_options}
             world.make_task_set(**known)
-    with attribute_to("policy", f"loading the agent {spec.agent!r}"):
-        make_agent = registry.load_entry_point(spec.agent_factory)
+    with attribute_to("policy", f"importing the agent {spec.agent!r}"):
+        agent_registry.load(spec.agent.partition(":")[0])
     with attribute_to("judge", "loading the rewards"):
-        rewards = registry.load_entry_point(spec.reward_factory)(spec.reward_config)
-    return Kit(spec=spec, make_agent=make_agent, rewards=rewards)
+        rewards = load_rewards(spec.reward_config)
+    return Kit(spec=spec, rewards=rewards)
 
 
 class Player:
@@ -78,7 +80,7 @@ class Player:
                 self._env = gymnasium.make(spec.env_id, disable_env_checker=True, **spec.env_options)
         if self._agent is None:
             with attribute_to("policy", f"making the agent {spec.agent!r}"):
-                self._agent = self._kit.make_agent(spec.agent)
+                self._agent = make_agent(spec.agent)
         return self._env, self._agent
 
     def play(self, request: EpisodeRequest, recorder: Recorder) -> Trajectory:
@@ -88,16 +90,12 @@ class Player:
             TurnwiseError: The environment or the agent cannot be made.
         """
         env, agent = self.boot()
-        return run_episode(
-            self._kit.spec, request, env=env, agent=agent, rewards=self._kit.rewards, recorder=recorder
-        )
+        return run_episode(self._kit.spec, request, env=env, agent=agent, rewards=self._kit.rewards, recorder=recorder)
 
     def grade(self, request: EpisodeRequest, played: Recording, recorder: Recorder) -> Trajectory:
         """Attach the rewards to an episode that another process played and did not survive."""
-        turns, end = played.decoded()
-        if end is None:
-            end = EpisodeEnd(ending=failed("transport", "exception", "the ending was lost", None))
-        return graded(assemble(self._kit.spec, request, turns, end), self._kit.rewards, recorder)
+        trajectory = assemble(self._kit.spec, request, *played.decoded())
+        return graded(trajectory, self._kit.rewards, recorder)
 
     def close(self) -> None:
         """Close the environment and forget it and the agent; what ``close`` raises is not news."""

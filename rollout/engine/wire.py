@@ -115,10 +115,9 @@ class WorkerSpec(Record, frozen=True, kw_only=True):
         envs: The whole environment registry, id to import string, so that worlds which the driver
             registered at run time exist in the workers.
         rewards: The whole reward registry, likewise.
+        agents: The whole agent registry, likewise.
         agent: The agent's specification.
-        agent_factory: Import string of the function that makes an agent from a specification.
         reward_config: Configuration of the reward tree; None is the built-in set.
-        reward_factory: Import string of the function that makes a reward tree from a configuration.
         outcome_levels: The world's ordered outcome levels, lowest first.
         max_turns: Cap on turns that the engine itself keeps, for worlds that have none; or None.
         slots: Episodes at once.
@@ -129,13 +128,12 @@ class WorkerSpec(Record, frozen=True, kw_only=True):
 
     env_id: str
     agent: str
-    env_options: dict[str, Json] = {}
+    env_options: dict[str, Json] = msgspec.field(default_factory=dict)
     tasks_by_id: bool = True
-    envs: dict[str, str] = {}
-    rewards: dict[str, str] = {}
-    agent_factory: str = "turnwise.agents:make_agent"
+    envs: dict[str, str] = msgspec.field(default_factory=dict)
+    rewards: dict[str, str] = msgspec.field(default_factory=dict)
+    agents: dict[str, str] = msgspec.field(default_factory=dict)
     reward_config: Json = None
-    reward_factory: str = "turnwise.rewards:load_rewards"
     outcome_levels: tuple[str, ...] = ()
     max_turns: int | None = None
     slots: int = 2
@@ -174,7 +172,7 @@ class EpisodeEnd(Record, frozen=True, kw_only=True):
     ending: Ending
     final_observation: str = ""
     turn_rewards: tuple[dict[str, RewardValue], ...] = ()
-    rewards: dict[str, RewardValue] = {}
+    rewards: dict[str, RewardValue] = msgspec.field(default_factory=dict)
     policy_version: str | None = None
 
 

@@ -5,7 +5,7 @@ threads), and a fork of it is safe, takes about a millisecond and shares all imp
 no code of a world after its start, so it does not hang when a world does. When its parent dies, in
 whatever way, its control socket closes and it kills everything below it.
 
-Run as ``python -m turnwise.rollout.engine.zygote CONTROL_FD BEATS_FD``.
+:func:`main` is run by ``python -c``, with two descriptors as arguments.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ class Zygote:
         try:
             self._report(HELLO, psutil.Process().num_threads(), 0)
             while not self._stop:
-                ready, _, _ = select.select([self._control, self._wake], [], [])
+                ready, _, _ = select.select([self._control.fileno(), self._wake], [], [])
                 if self._wake in ready:
                     self._reap()
-                if self._control in ready:
+                if self._control.fileno() in ready:
                     self._obey()
         except (BrokenPipeError, ConnectionResetError):
             pass  # the parent died while we reported
@@ -206,7 +206,3 @@ def main(argv: list[str]) -> int:
     gc.freeze()
     Zygote(control, beats, kit).serve()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

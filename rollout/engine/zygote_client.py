@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 
 FORKS_IN_FLIGHT = 16  # descriptors on their way count against the limit on open files
 CLOSE_S = 5.0
+_RUN = "import sys; from turnwise.rollout.engine.zygote import main; sys.exit(main(sys.argv[1:]))"
 
 # Numerical libraries start a thread per core at import, which a fork would not survive.
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class ZygoteClient:
@@ -55,6 +56,13 @@ class ZygoteClient:
         self._received = b""
         self._waiting: deque[tuple[int, int, int]] = deque()
         self._in_flight = 0
+        self._mourning: asyncio.Task[None] | None = None
+        self.was_ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can fork now."""
+        return self.was_ready and self._control is not None
 
     @property
     def pid(self) -> int | None:
@@ -77,7 +85,7 @@ class ZygoteClient:
         # A module of the working directory must not shadow an installed one (from Python 3.11 on).
         env = {**os.environ, **_ONE_THREAD, MARK: self._mark, "PYTHONSAFEPATH": "1"}
         return subprocess.Popen(
-            [sys.executable, "-m", "turnwise.rollout.engine.zygote", str(control), str(self._beats_fd)],
+            [sys.executable, "-c", _RUN, str(control), str(self._beats_fd)],
             pass_fds=(control, self._beats_fd),
             stdin=subprocess.DEVNULL,
             env=env,
@@ -135,15 +143,20 @@ class ZygoteClient:
             self._received = self._received[end:]
             if kind in (STARTED, UNFORKED):
                 self._in_flight -= 1
-            if kind == HELLO and first > 1:
-                log.warning(
-                    "importing %s started %d threads: a fork copies none of them, start them in the environment's "
-                    "constructor instead",
-                    self._spec.env_id,
-                    first - 1,
-                )
+            if kind == HELLO:
+                self._hello(first)
             self._on_report(kind, first, second, text)
         self._pump()
+
+    def _hello(self, threads: int) -> None:
+        self.was_ready = True
+        if threads > 1:
+            log.warning(
+                "importing what %s needs started %d threads: a fork copies none of them, so start them in the "
+                "environment's constructor instead",
+                self._spec.env_id,
+                threads - 1,
+            )
 
     def _hang_up(self) -> None:
         if self._control is not None:
@@ -156,14 +169,13 @@ class ZygoteClient:
 
     def _lost(self) -> None:
         self._hang_up()
-        task = asyncio.get_running_loop().create_task(self._mourn())
-        task.add_done_callback(lambda done: self._on_lost(done.result()))
+        self._mourning = asyncio.get_running_loop().create_task(self._mourn())
 
-    async def _mourn(self) -> str:
-        """Make sure that nothing is left of a zygote that died by itself; returns how it died."""
+    async def _mourn(self) -> None:
+        """Make sure that nothing is left of a zygote that died by itself, then tell."""
         how = await self._wait(CLOSE_S)
         await asyncio.to_thread(kill_marked, self._mark)
-        return how
+        self._on_lost(how)
 
     async def _wait(self, seconds: float) -> str:
         process = self._process

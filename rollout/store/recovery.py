@@ -17,6 +17,7 @@ from turnwise.rollout.store.layout import (
     shard_path,
     sync_folder,
 )
+from turnwise.rollout.store.schema import to_row
 
 
 def recover(folder: Path) -> None:
@@ -57,7 +58,7 @@ def _commit_journal(folder: Path, number: int, stored: Index) -> list[str]:
         if target.exists():
             # Its journal holds more than it does, which no crash of ours leaves; keep both.
             target = shard_path(folder, 1 + max([*shard_numbers(folder), *journal_numbers(folder)]))
-        shards.write_shard(target, wanted)
+        shards.write_shard(target, [to_row(trajectory) for trajectory in wanted])
         stored.add_shard(target)
     if damaged:
         kept = quarantine(path).name

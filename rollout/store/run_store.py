@@ -22,7 +22,7 @@ from turnwise.rollout.store.layout import IMAGES, MANIFEST, journal_path, next_n
 from turnwise.rollout.store.lock import WriterLock, is_locked
 from turnwise.rollout.store.manifest import Status, new_manifest, read_manifest, write_manifest
 from turnwise.rollout.store.recovery import recover
-from turnwise.rollout.store.schema import check_ranges
+from turnwise.rollout.store.schema import check_ranges, line_to_row
 
 log = logging.getLogger(__name__)
 
@@ -302,7 +302,7 @@ class RunStore:
             return
         target = shard_path(self.path, self._number)
         here = {name: place for name, place in self._index.places.items() if place.path == current.path}
-        shards.write_shard(target, [from_json(line) for line in _lines(current.path, here)])
+        shards.write_shard(target, [line_to_row(line) for line in _lines(current.path, here)])
         self._index.places.update({name: Place(target, row) for row, name in enumerate(here)})
         self._journal = None
         self._commit_failed_at = 0
@@ -366,11 +366,11 @@ def _lines(path: Path, places: Mapping[str, Place]) -> Iterator[bytes]:
 def _encode(trajectory: Trajectory) -> bytes:
     try:
         return to_json(trajectory)
-    except UnicodeEncodeError:
+    except ConfigError as error:
+        if not isinstance(error.__cause__, UnicodeEncodeError):
+            raise
         # Half a surrogate pair, which an agent may send, has no UTF-8 form: keep the rest of the text.
         return msgspec.json.encode(_without_surrogates(msgspec.to_builtins(trajectory)), order="deterministic")
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise ConfigError(f"{trajectory.id} holds something that is not JSON: {error}") from error
 
 
 def _without_surrogates(value: Json) -> Json:

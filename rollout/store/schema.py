@@ -106,7 +106,15 @@ def _extremes(ids: tuple[int, ...]) -> tuple[int, ...]:
 
 def to_row(trajectory: Trajectory) -> dict[str, Any]:
     """Return the trajectory as a row of :func:`arrow_schema`."""
-    row: dict[str, Any] = msgspec.to_builtins(trajectory)
+    return _row(msgspec.to_builtins(trajectory))
+
+
+def line_to_row(line: bytes) -> dict[str, Any]:
+    """Return a trajectory's own JSON as a row; several times faster than by way of the records."""
+    return _row(_decode(line))
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
     row["env_options"] = _text(row["env_options"])
     row["task"]["data"] = _text(row["task"]["data"])
     row["rewards"] = _named(row["rewards"])

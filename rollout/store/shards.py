@@ -10,7 +10,7 @@ from turnwise.errors import ConfigError
 from turnwise.records import Trajectory
 from turnwise.rollout.store.errors import StoreError
 from turnwise.rollout.store.layout import atomic_file
-from turnwise.rollout.store.schema import arrow_schema, from_row, to_row
+from turnwise.rollout.store.schema import arrow_schema, from_row
 
 # Rows that are decoded at once when reading: bounds memory and the cost of reading one trajectory.
 ROW_GROUP = 32
@@ -43,10 +43,10 @@ def _open(path: Path) -> Any:
         raise DamagedShardError(f"{path} is damaged: {error}") from error
 
 
-def write_shard(path: Path, trajectories: Sequence[Trajectory]) -> None:
-    """Write a shard atomically: after this it exists completely, or not at all."""
+def write_shard(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows of the schema atomically: after this the shard exists completely, or not at all."""
     pa, parquet = _arrow()
-    table = pa.Table.from_pylist([to_row(t) for t in trajectories], schema=arrow_schema())
+    table = pa.Table.from_pylist(rows, schema=arrow_schema())
     with atomic_file(path) as temp:
         parquet.write_table(table, temp, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True)
 

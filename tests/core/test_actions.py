@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -115,7 +116,9 @@ def test_the_first_spec_wins_where_several_fit() -> None:
         call("go_to", json.dumps({"receptacle": "desk 1"})),
         json.dumps({"name": "go_to", "parameters": {"receptacle": "desk 1"}}),
         json.dumps({"type": "function", "function": {"name": "go_to", "arguments": {"receptacle": "desk 1"}}}),
-        json.dumps({"tool_calls": [{"id": "c1", "function": {"name": "go_to", "arguments": '{"receptacle":"desk 1"}'}}]}),
+        json.dumps(
+            {"tool_calls": [{"id": "c1", "function": {"name": "go_to", "arguments": '{"receptacle":"desk 1"}'}}]}
+        ),
         json.dumps([{"name": "go_to", "arguments": {"receptacle": "desk 1"}}]),
         "<tool_call>\n" + call("go_to", {"receptacle": "desk 1"}) + "\n</tool_call>",
         "<tool_call>" + call("go_to", {"receptacle": "desk 1"}),
@@ -241,6 +244,19 @@ def test_react_texts(text: str, thought: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "take your time <action>go to fridge 1</action>",
+        "take your time from now on </think> go to fridge 1",
+        "go to the kitchen first ```go to fridge 1```",
+        'go to the kitchen first <tool_call>{"name": "go_to", "arguments": {"receptacle": "fridge 1"}}</tool_call>',
+    ],
+)
+def test_a_thought_that_begins_like_a_command_is_a_thought(text: str) -> None:
+    assert read(text).command == "go to fridge 1"
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("Thought: I should look.", "thought without an action"),
@@ -327,12 +343,31 @@ def test_hostile_texts_end_soon_and_are_not_echoed(text: str) -> None:
         assert len(found.explanation) < len(GRAMMAR.explain()) + 600
 
 
-fragments = st.sampled_from(
-    ["Thought:", "Action:", "think:", "<think>", "</think>", "<action>", "</action>", "<tool_call>", "</tool_call>"]
-    + ["```", "```json\n", "`", "\n", ">", "> ", "**", "{", "}", "[", "]", '"', ":", ",", '{"name":', '"arguments":']
-    + ['{"name": "look"}', call("go_to", {"receptacle": "a"}), "look", "go to ", "take mug from ", "search[", "\\u0000"]
-    + ["null", "1e999", "NaN", "\x00", "\ud800", "\r", "\u2028", "İ", " "]
+LABELS = (
+    "Thought:",
+    "Action:",
+    "think:",
+    "<think>",
+    "</think>",
+    "<action>",
+    "</action>",
+    "<tool_call>",
+    "</tool_call>",
 )
+MARKS = ("```", "```json\n", "`", "\n", "\r", ">", "> ", "**", "{", "}", "[", "]", '"', ":", ",", " ")
+PIECES = (
+    '{"name": "look"}',
+    '{"name":',
+    '"arguments":',
+    "look",
+    "go to ",
+    "take mug from ",
+    "search[",
+    "null",
+    "1e999",
+)
+ODD = ("\\u0000", "NaN", "\x00", "\ud800", "\u2028", "İ", call("go_to", {"receptacle": "a"}))
+fragments = st.sampled_from((*LABELS, *MARKS, *PIECES, *ODD))
 soup = st.lists(fragments | st.text(max_size=5), max_size=14).map("".join)
 any_text = st.text(st.characters(), max_size=200) | soup
 
@@ -461,6 +496,12 @@ def test_the_explanation_shows_each_form() -> None:
 def test_the_explanation_of_a_grammar_without_parameters() -> None:
     grammar = ActionGrammar((ActionSpec(name="look", template="look", description="Look."),))
     assert '{"name": "look", "arguments": {}}' in grammar.explain()
+
+
+@pytest.mark.parametrize("record", [GRAMMAR.specs[0], ActionProblem(message="no", explanation="no")])
+def test_specs_and_problems_are_frozen(record: Any) -> None:
+    with pytest.raises(FrozenInstanceError):
+        record.name = "other"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class Brevity:
     def score(self, trajectory):
         return tuple(RewardValue(value=float(len(t.action_text) <= self.limit)) for t in trajectory.turns)
     def describe(self):
-        return {"limit": self.limit, "strict": self.strict}
+        return {"reward": "brevity", "at most": self.limit}  # not its options
 
 class NoReward:
     name = "half"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnwise.errors import ConfigError
@@ -234,6 +234,7 @@ levels = st.sampled_from(tuple(LEVELS))
 gates = st.builds(Gate, st.one_of(levels, st.floats(-1.5, 1.5)), st.sampled_from((">=", ">")))
 
 
+@settings(deadline=None)
 @given(steps=st.lists(st.floats(0, 2), min_size=1, max_size=8), level=levels, gate=gates, hide=st.booleans())
 def test_gating_never_adds_to_non_negative_rewards(
     episode: Episode, steps: list[float], level: str, gate: Gate, hide: bool
@@ -246,6 +247,7 @@ def test_gating_never_adds_to_non_negative_rewards(
     assert gated <= direct + 1e-12
 
 
+@settings(deadline=None)
 @given(steps=st.lists(small, min_size=1, max_size=8), level=levels, gate=gates, hide=st.booleans())
 def test_a_passed_gate_changes_nothing_and_a_failed_one_only_what_it_withheld(
     episode: Episode, steps: list[float], level: str, gate: Gate, hide: bool
@@ -266,6 +268,7 @@ def test_a_passed_gate_changes_nothing_and_a_failed_one_only_what_it_withheld(
 maybe = st.one_of(st.none(), small)
 
 
+@settings(deadline=None)
 @given(
     steps=st.lists(maybe, min_size=1, max_size=6),
     high=st.lists(maybe, min_size=6, max_size=6),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnwise.errors import ConfigError
@@ -61,6 +61,18 @@ def test_progress_is_what_the_turn_added(episode: Episode) -> None:
     assert Progress().score(trajectory)[2].evidence == {"from": 0.25, "to": 0.75}
 
 
+def test_progress_names_the_subgoals_that_changed_where_the_world_reports_them(episode: Episode) -> None:
+    reports = [{"found": 1.0, "taken": 0.0}, {"found": 1.0, "taken": 0.5}, {"found": 1.0, "taken": 0.5}]
+    shares = (0.5, 0.75, 0.75)
+    steps = [{"progress": p, "info": {"subgoals": r}} for p, r in zip(shares, reports, strict=True)]
+    evidence = [value.evidence for value in Progress().score(episode(steps))]
+    assert evidence[0] == {"from": 0.0, "to": 0.5, "subgoals": {"found": 1.0}}
+    assert evidence[1] == {"from": 0.5, "to": 0.75, "subgoals": {"taken": 0.5}}
+    assert evidence[2] == {"at": 0.75}
+    assert Progress().score(episode([{"progress": 0.5, "info": {"subgoals": "odd"}}]))[0].value == 0.5
+
+
+@settings(deadline=None)
 @given(shares=st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_progress_telescopes(episode: Episode, shares: list[float]) -> None:
     trajectory = episode([{"progress": p} for p in shares])

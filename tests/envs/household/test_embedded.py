@@ -24,7 +24,7 @@ from turnwise.records import Task
 SIZES = {"train": 2000, "val_seen": 140, "val_unseen": 134}
 
 # sha256 over all ids and games of the splits: the published tasks. A change here is a new data set.
-GOLDEN = "0"
+GOLDEN = "ae070175491c6941e725b5b1c17c86b91ef1c0003409ba9d8721a84fca4244bf"
 
 _DIGEST = """
 import hashlib, json
@@ -52,7 +52,12 @@ def test_sizes_and_composition(split: str) -> None:
 
 @pytest.mark.parametrize(
     ("alias", "split"),
-    [("val", "val_seen"), ("valid_seen", "val_seen"), ("test", "val_unseen"), ("eval_out_of_distribution", "val_unseen")],
+    [
+        ("val", "val_seen"),
+        ("valid_seen", "val_seen"),
+        ("test", "val_unseen"),
+        ("eval_out_of_distribution", "val_unseen"),
+    ],
 )
 def test_aliases(alias: str, split: str) -> None:
     assert EmbeddedTasks(alias).ids() == EmbeddedTasks(split).ids()
@@ -130,9 +135,9 @@ def test_building_touches_no_global_generator() -> None:
     import numpy as np
 
     tasks = EmbeddedTasks("val_seen")
-    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    before = random.getstate(), np.random.get_state()[1].tolist()
     build_problem(tasks.get(tasks.ids()[0]))
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
 
 
 def test_a_foreign_task_is_refused() -> None:
@@ -144,7 +149,9 @@ def test_export_writes_what_our_own_reader_reads(tmp_path: Path) -> None:
     tasks = EmbeddedTasks("val_unseen")
     task = tasks.get(tasks.ids()[5])
     grammar = 'grammar :: "task": [{"rhs": "Your task is to: UNKNOWN GOAL."}]'
-    path = export_game(task, tmp_path / "game", domain="(define (domain alfred))", grammar=grammar, walkthrough=["look"])
+    path = export_game(
+        task, tmp_path / "game", domain="(define (domain alfred))", grammar=grammar, walkthrough=["look"]
+    )
     game = json.loads(path.read_text())
     problem = build_problem(task)
     assert f'"Your task is to: {task.instruction}."' in game["grammar"]

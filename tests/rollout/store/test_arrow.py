@@ -31,7 +31,7 @@ from turnwise.records import (
     to_json,
 )
 from turnwise.rollout.store import RunStore
-from turnwise.rollout.store.schema import arrow_schema, from_row, to_row
+from turnwise.rollout.store.schema import arrow_schema, from_row, line_to_row, to_row
 from turnwise.rollout.store.shards import read_row, read_shard, write_shard
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -165,7 +165,7 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
 
 
 many = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
@@ -182,6 +182,8 @@ def test_json_round_trip(trajectory: Trajectory) -> None:
 @given(st.lists(trajectories(), min_size=1, max_size=3))
 def test_arrow_round_trip(batch: list[Trajectory]) -> None:
     table = pa.Table.from_pylist([to_row(t) for t in batch], schema=arrow_schema())
+    direct = pa.Table.from_pylist([line_to_row(to_json(t)) for t in batch], schema=arrow_schema())
+    assert [from_row(row) for row in direct.to_pylist()] == batch
     back = [from_row(row) for row in table.to_pylist()]
     assert back == batch
     assert [to_json(t) for t in back] == [to_json(t) for t in batch]
@@ -191,7 +193,7 @@ def test_arrow_round_trip(batch: list[Trajectory]) -> None:
 @given(st.lists(trajectories(), min_size=1, max_size=5))
 def test_parquet_round_trip(tmp_path_factory: pytest.TempPathFactory, batch: list[Trajectory]) -> None:
     path = tmp_path_factory.mktemp("shard") / "shard-00000.parquet"
-    write_shard(path, batch)
+    write_shard(path, [to_row(t) for t in batch])
     assert list(read_shard(path)) == batch
     assert read_row(path, len(batch) - 1) == batch[-1]
 
@@ -248,7 +250,7 @@ def test_older_schema_versions_are_migrated_step_by_step(make, monkeypatch: pyte
     assert (migrated.agent, migrated.schema_version) == ("RANDOM-OLD", SCHEMA_VERSION)
 
     path = tmp_path / "shard-00000.parquet"
-    write_shard(path, [old])
+    write_shard(path, [to_row(old)])
     assert list(read_shard(path)) == [migrated]
 
 
@@ -281,3 +283,10 @@ def test_half_surrogates_of_an_agent_are_replaced_not_lost(make, tmp_path) -> No
         store.append(make(text="go \ud800 north"))
     (stored,) = RunStore.open(tmp_path / "run").trajectories()
     assert stored.turns[0].action_text == "go \ufffd north"
+
+
+def test_what_is_not_json_is_refused(make, tmp_path) -> None:
+    with RunStore.create(tmp_path / "run", {}) as store:
+        with pytest.raises(ConfigError, match="JSON"):
+            store.append(replace(make(), env_options={"path": object()}))
+        assert store.ids() == set()
