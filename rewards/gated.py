@@ -69,12 +69,12 @@ def default_priorities() -> tuple[Priority, ...]:
     """Return what ``gated`` does without options; the preset ``gated`` spells the same out.
 
     The gate is half-way up the world's outcome levels: above "acted on the goal object" in the
-    household, success in a world without levels. The immediate rewards are small, so that fifty tidy
-    turns weigh less than solving the task.
+    household, success in a world without levels. Sub-goals pay; bad form and impossible actions cost,
+    and good form pays nothing, since a bonus per tidy turn would pay for dawdling.
     """
     immediate = (
-        WeightedReward(Format(), 0.005),
-        WeightedReward(ValidAction(), 0.005),
+        WeightedReward(Format(good=0.0, bad=-1.0), 0.02),
+        WeightedReward(ValidAction(good=0.0, bad=-1.0), 0.01),
         WeightedReward(Progress(), 0.25),
     )
     return (Priority((WeightedReward(OutcomeLevel()),), Gate(0.5)), Priority(immediate))

@@ -74,18 +74,20 @@ class RunSummary:
         self.wall_s: float | None = None
         self._turns = 0
         self._began: tuple[float, int] | None = None
+        self._latest = 0.0
 
     def start(self) -> None:
         """Start the clock: episodes added from now on count for the speed."""
-        self._began = (time.monotonic(), self.episodes)
+        self._latest = time.monotonic()
+        self._began = (self._latest, self.episodes)
 
     @property
     def episodes_per_s(self) -> float | None:
-        """Episodes a second since :meth:`start`, or None without a clock."""
+        """Episodes a second from :meth:`start` to the latest one, or None when there is none."""
         if self._began is None:
             return None
-        seconds = self.elapsed_s
-        return (self.episodes - self._began[1]) / seconds if seconds else None
+        began, before = self._began
+        return (self.episodes - before) / (self._latest - began) if self._latest > began else None
 
     @property
     def elapsed_s(self) -> float | None:
@@ -101,6 +103,8 @@ class RunSummary:
     def add(self, trajectory: Trajectory) -> None:
         """Count a trajectory."""
         self.episodes += 1
+        if self._began is not None:
+            self._latest = time.monotonic()
         ending = trajectory.ending
         self.endings[ending.kind] += 1
         if ending.cause is not None:

@@ -122,7 +122,7 @@ def _verdict(turn: Turn) -> Text:
     mark = ("valid", "green") if turn.action_valid else ("invalid", "red")
     error = f": {turn.action_error}" if turn.action_error else ""
     read = f", read as {turn.action.command!r}" if turn.action and turn.action.command != turn.action_text else ""
-    facts = f", env reward {turn.env_reward:g}, progress {turn.progress:g}"
+    facts = f", env reward {turn.env_reward:g}, progress {turn.progress:.4g}"
     level = f", level {turn.level}" if turn.level is not None else ""
     return Text.assemble("  ", mark, error, read, facts, level, ", solved" if turn.success else "")
 
@@ -131,9 +131,9 @@ def _outcome(trajectory: Trajectory) -> str:
     outcome = trajectory.outcome
     if outcome is None:
         return "none: the episode failed, so its rewards are masked, not 0"
-    level = f", level {outcome.level} of {' < '.join(outcome.levels)}" if outcome.level else ""
+    level = f", level {outcome.level} ({' < '.join(outcome.levels)})" if outcome.level else ""
     solved = "solved" if outcome.success else "not solved"
-    return f"{solved}, env return {outcome.env_return:g}, progress {outcome.progress:g}{level}"
+    return f"{solved}, env return {outcome.env_return:g}, progress {outcome.progress:.4g}{level}"
 
 
 def _observation(text: str, *, full: bool) -> RenderableType:
@@ -145,7 +145,8 @@ def _rewards(rewards: Mapping[str, RewardValue], heading: str, *, full: bool) ->
     table.add_column("value", justify="right")
     table.add_column("evidence", overflow="fold")
     for name, reward in rewards.items():
-        evidence = _cut(_compact(reward.evidence) if reward.evidence else "", _LONG_EVIDENCE, full=full)
+        facts = reward.evidence if full else _rounded(reward.evidence)
+        evidence = _cut(_compact(facts) if facts else "", _LONG_EVIDENCE, full=full)
         why = f"{reward.invalid} " if reward.invalid else ""
         table.add_row(Text(name), _value(reward), Text.assemble((why, "red"), (evidence, "dim")))
     return Padding(table, (0, 0, 0, 2))
@@ -159,6 +160,15 @@ def _value(reward: RewardValue | None) -> Text:
 
 def _compact(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _rounded(value: Json) -> Json:
+    """Round the floats in a JSON tree to four significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _cut(text: str, limit: int, *, full: bool) -> str:

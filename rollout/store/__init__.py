@@ -3,12 +3,13 @@
 from turnwise.rollout.store.errors import StoreError, StoreWarning
 from turnwise.rollout.store.jsonl import export_jsonl, import_jsonl, read_jsonl
 from turnwise.rollout.store.recordings import read_actions
-from turnwise.rollout.store.run_store import RunStore
+from turnwise.rollout.store.run_store import RunStore, check_unused
 
 __all__ = [
     "RunStore",
     "StoreError",
     "StoreWarning",
+    "check_unused",
     "export_jsonl",
     "import_jsonl",
     "read_actions",

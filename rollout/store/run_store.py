@@ -94,15 +94,7 @@ class RunStore:
                 f"got {shard_rows}, {shard_bytes} and {fsync_interval_s}"
             )
         folder = Path(path)
-        if folder.exists() and not folder.is_dir():
-            raise ConfigError(f"{folder} is a file: a run is a directory, choose another path")
-        if (folder / MANIFEST).exists():
-            raise ConfigError(
-                f"{folder} holds a run already: resume it with RunStore.open(path, 'a'), or choose another"
-            )
-        # A writer killed right after it made the directory leaves hidden files only.
-        if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-            raise ConfigError(f"{folder} is not empty and not a run: choose another directory")
+        check_unused(folder)
         full = new_manifest(manifest)
         with _store_errors(f"create {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -353,6 +345,21 @@ class RunStore:
     ) -> None:
         """Close: complete after a clean block, interrupted after an exception."""
         self.close("interrupted" if kind else "complete")
+
+
+def check_unused(folder: Path) -> None:
+    """Check that a new run may be made in ``folder``.
+
+    Raises:
+        ConfigError: It is a file, holds a run, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: a run is a directory, choose another path")
+    if (folder / MANIFEST).exists():
+        raise ConfigError(f"{folder} holds a run already: open it with mode 'a' to resume, or choose another")
+    # A writer killed right after it made the directory leaves hidden files only.
+    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty and not a run: choose another directory")
 
 
 def _lines(path: Path, places: Mapping[str, Place]) -> Iterator[bytes]:

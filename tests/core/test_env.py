@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -78,6 +79,14 @@ def test_reset_and_step_fill_info() -> None:
     assert info["action"].command == "add 3"
     assert info["action"].thought == "one."
     assert (info["level"], info["success"], info["progress"]) == ("all", True, 1.0)
+
+
+def test_a_result_says_the_plain_case_unless_told_otherwise() -> None:
+    result = StepResult(observation="A pan.")
+    assert (result.reward, result.terminated, result.valid, result.error) == (0.0, False, True, None)
+    assert (result.progress, result.success, result.level, result.admissible) == (0.0, False, None, None)
+    with pytest.raises(FrozenInstanceError):
+        result.reward = 1.0  # type: ignore[misc]
 
 
 def test_worlds_without_an_admissible_list_have_no_such_key() -> None:

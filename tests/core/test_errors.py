@@ -125,6 +125,8 @@ def test_errors_survive_pickling(error: TurnwiseError) -> None:
             ["turnwise/Household-v0", "acme/Kitchen-v0"],
             " Did you mean 'turnwise/Household-v0'?",
         ),
+        ("HOUSEHOLD", ["Household"], " Did you mean 'Household'?"),
+        ("task1", ["task2", "task3", "task4", "task5"], " Did you mean 'task5' or 'task4' or 'task3'?"),
         ("tran", ["train", "trail", "val"], " Did you mean 'train' or 'trail'?"),
         ("zzz", ["b", "a"], " Known: 'a', 'b'."),
         ("zzz", [], " None are known."),

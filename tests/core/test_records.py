@@ -288,6 +288,26 @@ def test_records_are_frozen(record: Any) -> None:
         setattr(record, name, None)
 
 
+@pytest.mark.parametrize("kind", records.Record.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_every_record_is_frozen_and_takes_keywords_only(kind: type[records.Record]) -> None:
+    assert kind.__struct_config__.frozen
+    with pytest.raises(TypeError, match="positional"):
+        kind("x")  # type: ignore[call-arg]
+
+
+def test_what_is_not_said_is_the_plain_case() -> None:
+    turn = Turn(index=0, observation="o", action_text="a")
+    assert (turn.action_valid, turn.env_reward, turn.progress, turn.success, turn.level) == (
+        True,
+        0.0,
+        0.0,
+        False,
+        None,
+    )
+    assert (turn.tokens, turn.token_span, turn.image, turn.rewards, turn.info) == (None, None, None, {}, {})
+    assert (small().sample, small().outcome, small().schema_version) == (0, None, SCHEMA_VERSION)
+
+
 def test_defaults_are_not_shared() -> None:
     small().rewards["outcome"] = RewardValue(value=1.0)
     assert small().rewards == {}

@@ -230,6 +230,20 @@ def test_a_plugin_cannot_take_a_builtin_name(install: Install) -> None:
         assert own.entry_point("turnwise/House-v0") == "turnwise.records:Task"
 
 
+def test_a_name_of_a_plugin_cannot_be_registered_again(install: Install) -> None:
+    install("acme_first", envs="acme/First-v0 = acme_first:KitchenEnv")
+    with pytest.raises(ConfigError, match="is taken by acme_first:KitchenEnv"):
+        Registry("environment", {}, "turnwise.envs").register("acme/First-v0", "acme_second:KitchenEnv")
+
+
+def test_plugins_are_looked_up_once(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: looked.append(group) or ())
+    own = Registry("environment", {}, "turnwise.envs")
+    assert own.names() == own.names() == ()
+    assert looked == ["turnwise.envs"]
+
+
 def test_an_installed_world_needs_no_user_code(install: Install) -> None:
     path = install("acme_far", envs="acme/Far-v0 = acme_far:KitchenEnv")
     done = run(

@@ -54,8 +54,13 @@ def test_the_built_in_set_scores_every_turn(episode: Episode) -> None:
     vectors = tree.score(trajectory)
     assert tuple(vectors) == tree.names == ("outcome", "format", "valid_action", "progress", "gated", "reward")
     assert all(len(values) == 4 for values in vectors.values())
-    assert vectors["reward"][-1].value == vectors["gated"][-1].value == pytest.approx(2 / 3 + 0.01)
-    assert vectors["reward"][-1].evidence == {"parts": {"gated": pytest.approx(2 / 3 + 0.01)}}
+    assert vectors["reward"][-1].value == vectors["gated"][-1].value == pytest.approx(2 / 3)
+    assert vectors["reward"][-1].evidence == {"parts": {"gated": pytest.approx(2 / 3)}}
+
+
+def test_the_built_in_set_pays_nothing_for_dawdling(episode: Episode) -> None:
+    quick, slow = (load_rewards().attach(episode([{"progress": 1.0}] * n)) for n in (2, 40))
+    assert slow.rewards["reward"].value == pytest.approx(quick.rewards["reward"].value)
 
 
 def test_attaching_fills_turns_and_trajectory_and_leaves_the_input_alone(episode: Episode) -> None:
@@ -205,7 +210,7 @@ def test_describe_is_json_and_reads_back(preset: str, episode: Episode) -> None:
 
 def test_the_text_shows_weights_ranges_and_gates() -> None:
     text = str(load_rewards())
-    for part in ("outcome  logged only  [0, 1], last turn", "gated  x 1", "gate: total >= 0.5", "format  x 0.005"):
+    for part in ("outcome  logged only  [0, 1], last turn", "gated  x 1", "gate: total >= 0.5", "format  x 0.02"):
         assert part in text
     renamed = str(RewardTree([WeightedReward(Outcome(of="return"), 2.0, "env")]))
     assert "env = outcome  x 2" in renamed

@@ -14,7 +14,8 @@ from turnwise.envs.household.pddl import parse_problem
 from turnwise.envs.household.problem import Dialect, Problem
 from turnwise.envs.household.scene import Scene
 
-PLACE = "(exists (?r - receptacle) (exists (?o - object) (and {} (objectType ?o {}Type) (receptacleType ?r {}Type) (inReceptacle ?o ?r))))"
+PLACE = """(exists (?r - receptacle) (exists (?o - object)
+ (and {} (objectType ?o {}Type) (receptacleType ?r {}Type) (inReceptacle ?o ?r))))"""
 HEAT = PLACE.format("(heatable ?o) (isHot ?o)", "Potato", "SinkBasin")
 
 KITCHEN = """

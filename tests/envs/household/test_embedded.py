@@ -14,9 +14,9 @@ import pytest
 
 from turnwise.envs.household.embedded import COMPOSITION, SPLITS, EmbeddedTasks, build_problem, recipe_of
 from turnwise.envs.household.export import export_game
-from turnwise.envs.household.generator import TASK_TYPES
 from turnwise.envs.household.layouts import get_layout
 from turnwise.envs.household.pddl import parse_problem
+from turnwise.envs.household.tasktypes import TASK_TYPES
 from turnwise.errors import ConfigError, UnknownNameError
 from turnwise.protocols import TaskSet
 from turnwise.records import Task

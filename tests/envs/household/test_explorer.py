@@ -128,6 +128,41 @@ def test_gives_up_politely_in_a_room_without_the_object() -> None:
     assert set(commands) == {"go to shelf 1", "go to desk 1"}
 
 
+INTRO = (
+    "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room. Looking quickly around you, you see "
+    "a drawer 2, a drawer 1, and a desk 1.\n\nYour task is to: put a pen in drawer."
+)
+
+
+def test_where_walking_is_refused_it_stands_already() -> None:
+    """Receptacles may share a spot: there is no going from one to the other, only looking into it."""
+    expert = ExplorerExpert(np.random.default_rng(0))
+    assert expert.act(INTRO, {}) == "go to desk 1"
+    first = expert.act("You arrive at desk 1. On the desk 1, you see nothing.", {})
+    place = first.removeprefix("go to ")
+    assert place in ("drawer 1", "drawer 2")
+    assert expert.act("Nothing happens.", {}) == f"examine {place}"
+    assert expert.act(f"The {place} is closed.", {}) == f"open {place}"
+
+
+def test_puts_away_what_it_does_not_need() -> None:
+    expert = ExplorerExpert(np.random.default_rng(0))
+    expert.act(INTRO, {})
+    command = expert.act("You pick up the mug 1 from the desk 1.", {})
+    assert command == "go to desk 1"
+    assert expert.act("You arrive at desk 1. On the desk 1, you see nothing.", {}) == "move mug 1 to desk 1"
+    assert expert.act("Nothing happens.", {}) == "put mug 1 in/on desk 1"
+    assert expert.act("You put the mug 1 in/on the desk 1.", {}).startswith("go to drawer ")
+
+
+def test_makes_sure_of_what_it_holds_after_a_refusal() -> None:
+    expert = ExplorerExpert(np.random.default_rng(0))
+    expert.act(INTRO, {})
+    assert expert.act("You arrive at desk 1. On the desk 1, you see a pen 1.", {}) == "take pen 1 from desk 1"
+    assert expert.act("Nothing happens. Perhaps somebody else plays too.", {}) == "inventory"
+    assert expert.act("You are carrying: a pen 1.", {}).startswith("go to drawer ")
+
+
 def test_memory_reads_both_dialects() -> None:
     memory = Memory("Looking quickly around you, you see a shelf 1, a drawer 2, and a fridge 1.")
     assert memory.receptacles == ["shelf 1", "drawer 2", "fridge 1"]

@@ -213,8 +213,10 @@ def test_heat_cool_and_clean(make_game: MakeGame) -> None:
     play(game, "go to fridge 1")
     assert play(game, "cool potato 2 with fridge 1") == "You cool the potato 2 using the fridge 1."
     assert play(game, "examine potato 2") == "This is a cool and clean potato 2."
+    assert (game.hot, game.cool.bit_count()) == (0, 1)
     play(game, "go to microwave 1", "heat potato 2 with microwave 1")
     assert play(game, "examine potato 2") == "This is a hot and clean potato 2."
+    assert (game.hot.bit_count(), game.cool) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +247,10 @@ def test_what_examining_tells(make_game: MakeGame, flags: str, text: str) -> Non
 
 
 def test_what_is_in_a_box(make_game: MakeGame) -> None:
-    game = make_game(add="(inReceptacleObject Mug_bar_1 Box_bar_1) (inReceptacleObject Knife_bar_1 Box_bar_1)")
+    game = make_game(
+        add="(inReceptacleObject Mug_bar_1 Box_bar_1) (inReceptacleObject Knife_bar_1 Box_bar_1) "
+        "(inReceptacleObject Box_bar_1 Box_bar_1)"
+    )
     assert play(game, "go to cabinet 1", "take box 1 from cabinet 1", "examine box 1") == (
         "This is a normal box 1. In it, you see a knife 1, and a mug 1."
     )
@@ -259,6 +264,17 @@ def test_slicing_needs_a_knife_in_hand_and_the_thing_at_the_place(make_game: Mak
         "You sliced the potato 2 with the knife 1."
     )
     play(game, "go to fridge 1", "slice potato 1 with knife 1")  # through the closed door, as in ALFRED
+
+
+def test_slicing_goes_by_where_a_thing_has_its_place_not_by_what_is_in_the_receptacle(make_game: MakeGame) -> None:
+    game = make_game(add="(objectAtLocation Potato_bar_2 loc_bar_4)")
+    fetch = ("go to shelf 1", "take knife 1 from shelf 1", "go to sinkbasin 1")
+    play(game, *fetch)
+    assert "slice potato 1 with knife 1" in game.admissible()
+    play(game, "go to shelf 1", "move knife 1 to shelf 1", "go to fridge 1", "open fridge 1")
+    play(game, "take potato 1 from fridge 1", "go to sinkbasin 1", "move potato 1 to sinkbasin 1")
+    play(game, "take potato 1 from sinkbasin 1", "go to fridge 1", "move potato 1 to fridge 1", *fetch)
+    assert "slice potato 1 with knife 1" not in game.admissible()
 
 
 def test_a_lamp_only_ever_turns_on(make_game: MakeGame) -> None:

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from turnwise.envs.household.catalog import OBJECT_TYPES, OPENABLE, ROOMS, STOCK
 from turnwise.envs.household.draws import Draws
-from turnwise.envs.household.generator import TASK_TYPES, TREATMENTS, Recipe, build, goals_in
+from turnwise.envs.household.generator import TREATMENTS, Recipe, build, goals_in
 from turnwise.envs.household.instructions import TEMPLATES, parse_instruction
 from turnwise.envs.household.layouts import LAYOUTS_PER_ROOM, coordinate, get_layout, room_layouts
 from turnwise.envs.household.pddl import parse_problem, write_problem
 from turnwise.envs.household.problem import Problem
+from turnwise.envs.household.tasktypes import TASK_TYPES
 from turnwise.errors import UnknownNameError
 
 ALL_LAYOUTS = [layout for room in ROOMS for layout in room_layouts(room)]

@@ -56,7 +56,7 @@ def test_the_tables_of_the_small_kitchen(make_problem: Callable[..., Problem]) -
     assert scene.receptacle_names == (
         "cabinet 2", "cabinet 1", "fridge 1", "microwave 1", "shelf 1", "sinkbasin 1",
     )  # fmt: skip
-    assert scene.objects == tuple(sorted(scene.objects[:-1])) + ("candle",), "without facts, last"
+    assert scene.objects == (*sorted(scene.objects[:-1]), "candle"), "without facts, last"
     assert names_in(scene, scene.of_object_type["potatotype"]) == {"potato 1", "potato 2"}
     assert names_in(scene, scene.pickupable) == {"potato 1", "potato 2", "knife 1", "mug 1", "box 1"}
     assert names_in(scene, scene.knives) == {"knife 1"}

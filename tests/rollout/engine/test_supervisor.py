@@ -134,7 +134,6 @@ def test_faults_cost_their_own_episode(where: str) -> None:
         # The second well-formed action is the third message: the second one is malformed.
         assert turn == (2 if where == "step" else None)
         assert len(played[name].turns) == (2 if where == "step" else 0)
-        assert all(not value.valid for t in played[name].turns for value in t.rewards.values() if t is None)
 
 
 def test_a_failure_says_what_happened() -> None:
@@ -148,7 +147,8 @@ def test_a_failure_says_what_happened() -> None:
     assert "chaos was asked for" in messages["ep-0002"]
     assert "nan" in messages["ep-0003"]
     assert "finite" in messages["ep-0003"]
-    assert played["ep-0000"].final_observation.startswith("Action") or played["ep-0000"].final_observation
+    # What the agent was answering when it ended: the explanation of its malformed message.
+    assert "dance" in played["ep-0000"].final_observation
 
 
 @pytest.mark.parametrize(

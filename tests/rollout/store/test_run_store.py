@@ -137,6 +137,35 @@ def test_reading_while_a_writer_commits_yields_everything_once(tmp_path, make) -
         store.close()
 
 
+def test_a_reader_on_its_way_survives_the_commit_of_the_next_journal(tmp_path, make) -> None:
+    path = tmp_path / "run"
+    with RunStore.create(path, {}, shard_rows=3) as store:
+        for number in range(4):
+            store.append(make(number))
+        trajectories = RunStore.open(path).trajectories()
+        assert next(trajectories).seed == 0
+        for number in (4, 5):
+            store.append(make(number))  # the journal that the reader is going to read is gone now
+        assert [t.seed for t in trajectories] == [1, 2, 3, 4, 5]
+
+
+def test_a_reader_never_sees_half_a_manifest(tmp_path) -> None:
+    store = RunStore.create(tmp_path / "run", {})
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(60):
+            store.update(note="x" * (7000 * (number % 3)))
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not done.is_set():
+        assert RunStore.open(tmp_path / "run").manifest["status"] == "running"
+    writer.join()
+    store.close()
+
+
 def test_a_journal_is_committed_when_it_grows_large(tmp_path, make) -> None:
     with RunStore.create(tmp_path / "run", {}, shard_bytes=3000) as store:
         for number in range(3):
