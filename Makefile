@@ -35,8 +35,10 @@ $(VENV)/dev: $(VENV)/demo
 	@touch $@
 
 demo: $(VENV)/demo
-	@$(BIN)/turnwise rollout --env turnwise/Household-v0 --tasks train:32 --group 4 --agent noisy-expert \
-	  --workers 2 --seed 0 --out runs/demo-$$(date +%Y%m%d-%H%M%S) --show-one
+	@run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
+	$(BIN)/turnwise rollout --env turnwise/Household-v0 --tasks train:32 --group 4 --agent noisy-expert:0.5 \
+	  --max-turns 15 --workers 2 --seed 0 --out $$run && \
+	$(BIN)/turnwise show $$run --one && echo "stored run: $$run"
 
 test: $(VENV)/dev
 	@$(BIN)/python -m pytest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from turnwise import agents
 from turnwise.protocols import Agent
 from turnwise.rollout.store import read_actions
@@ -17,4 +19,9 @@ def make_agent(spec: str) -> Agent:
         UnknownNameError: No such agent; the message lists near misses.
         ConfigError: The agent does not take this REST.
     """
+    name, _, rest = spec.partition(":")
+    if name == "replay" and rest:
+        path, hash_, trajectory_id = rest.partition("#")
+        # Workers may run in another directory.
+        spec = f"replay:{Path(path).expanduser().absolute()}{hash_}{trajectory_id}"
     return agents.make_agent(spec, read_actions=read_actions)

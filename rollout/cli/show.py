@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from turnwise.errors import ConfigError
 from turnwise.rollout.cli.console import output, print_json, print_view
 from turnwise.rollout.cli.options import AsJson, Run
 
@@ -22,6 +23,7 @@ def show(
         str | None,
         typer.Argument(metavar="[ID]", help="A trajectory's id, or the beginning of it.", show_default=False),
     ] = None,
+    one: Annotated[bool, typer.Option("--one", help="Show a typical one: solved, of median length.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="List failed episodes only.")] = False,
     limit: Annotated[int, typer.Option(help="List at most so many; 0 lists all.", min=0)] = 20,
     full: Annotated[bool, typer.Option("--full", help="Show long observations and evidence whole.")] = False,
@@ -31,6 +33,10 @@ def show(
     from turnwise.rollout.store import RunStore
 
     store = RunStore.open(run)
+    if one and trajectory_id is not None:
+        raise ConfigError(f"--one picks a trajectory itself: leave out {trajectory_id!r} or --one")
+    if one:
+        trajectory_id = _typical(store)
     if trajectory_id is None:
         _list(store, failed=failed, limit=limit, as_json=as_json)
         return
@@ -43,6 +49,16 @@ def show(
     from turnwise.rollout.cli.views import trajectory_view
 
     print_view(trajectory_view(trajectory, full=full))
+
+
+def _typical(store: RunStore) -> str:
+    """Return the id of a solved trajectory of median length; of any trajectory if none is solved."""
+    lengths = [(not (t.outcome and t.outcome.success), len(t.turns), t.id) for t in store.trajectories()]
+    if not lengths:
+        raise ConfigError(f"{store.path} holds no trajectory yet")
+    unsolved = min(lengths)[0]
+    candidates = sorted(length for length in lengths if length[0] == unsolved)
+    return candidates[len(candidates) // 2][2]
 
 
 def _list(store: RunStore, *, failed: bool, limit: int, as_json: bool) -> None:

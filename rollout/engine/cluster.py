@@ -8,9 +8,6 @@ from types import ModuleType, TracebackType
 
 from turnwise.errors import MissingExtraError, TransportError
 
-# How long Ray's own helpers wait for a cluster that died, such as by kill -9 of the driver.
-_LOCAL_CONFIG = {"gcs_rpc_server_reconnect_timeout_s": 5}
-
 
 def import_ray() -> ModuleType:
     """Import Ray.
@@ -47,7 +44,7 @@ class Cluster:
         if self.ray.is_initialized():
             return self
         address = self._address or os.environ.get("RAY_ADDRESS") or "local"
-        options = {"include_dashboard": False, "_system_config": _LOCAL_CONFIG} if address == "local" else {}
+        options = {"include_dashboard": False} if address == "local" else {}
         try:
             self.ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, RuntimeError, ValueError) as error:

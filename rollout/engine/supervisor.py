@@ -127,25 +127,25 @@ class Supervisor:
         if client is self._zygote and not client.ready and not self._closing:
             self._give_up("env", f"importing what {self.spec.env_id} needs took more than {limit:g} s")
 
-    def _on_zygote_lost(self, how: str) -> None:
+    def _on_zygote_lost(self) -> None:
         if self._closing or self.fatal is not None:
             return
         if self._zygote is not None and not self._zygote.was_ready:
-            self._give_up("env", f"the process that imports {self.spec.env_id} {how}; what it printed says why")
+            self._give_up("env", f"the process that imports {self.spec.env_id} died; what it printed says why")
             return
         self._zygotes_lost += 1
-        log.warning("the zygote %s: what it was playing starts again", how)
+        log.warning("the zygote was killed: what it was playing starts again")
         for slot in self._slots:
             if slot.sock is not None:
                 self._readable(slot)  # it may have finished its episode just before
             if slot.job is not None and slot.cut is not None:
                 self._end_cut(slot.job, slot.cut, read_journal(slot.journal))
             elif slot.job is not None:
-                self._requeue(slot.job, f"the zygote {how}")
+                self._requeue(slot.job, "the zygote was killed")
             self._vacate(slot)
         self._by_pid.clear()
         if self._zygotes_lost >= MAX_ZYGOTES:
-            self._give_up("transport", f"{MAX_ZYGOTES} zygotes in a row died, the last one {how}", kind="exit")
+            self._give_up("transport", f"{MAX_ZYGOTES} zygotes in a row were killed", kind="exit")
             return
         self._spawn(self._start_zygote())
 

@@ -1,16 +1,15 @@
 """The zygote: a process that imports everything once, then forks one child per slot on request.
 
-It is started by ``exec``, so it is single-threaded whatever its parent is (a Ray worker has dozens of
-threads), and a fork of it is safe, takes about a millisecond and shares all imported memory. It runs
-no code of a world after its start, so it does not hang when a world does. When its parent dies, in
-whatever way, its control socket closes and it kills everything below it.
-
-:func:`main` is run by ``python -c``, with two descriptors as arguments.
+It is started by ``exec``, so it is single-threaded whatever its supervisor is (a Ray worker has dozens
+of threads), and a fork of it is safe, takes about a millisecond and shares all imported memory. It
+runs no code of a world after its start, so it does not hang when a world does. When its supervisor
+dies, in whatever way, its control socket closes and it kills everything below it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import mmap
 import os
@@ -20,6 +19,7 @@ import socket
 import struct
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import NoReturn
 
 import psutil
@@ -44,7 +44,7 @@ FORK = b"F"  # comes with two descriptors: the child's socket and its journal
 KILL = b"K"
 
 REPORT = struct.Struct("<ciiI")  # kind, two numbers, length of the text that follows
-HELLO = b"H"  # number of threads, 0
+HELLO = b"H"  # pid, number of threads
 REFUSED = b"X"  # an encoded Failure: this specification cannot be run
 STARTED = b"S"  # slot, pid
 DIED = b"D"  # pid, wait status
@@ -76,7 +76,7 @@ class Zygote:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         try:
-            self._report(HELLO, psutil.Process().num_threads(), 0)
+            self._report(HELLO, os.getpid(), psutil.Process().num_threads())
             while not self._stop:
                 ready, _, _ = select.select([self._control.fileno(), self._wake], [], [])
                 if self._wake in ready:
@@ -188,6 +188,25 @@ def _receive_spec(control: socket.socket) -> bytes:
     return control.recv(size, socket.MSG_WAITALL)
 
 
+@contextlib.contextmanager
+def _mortal(control: socket.socket) -> Iterator[None]:
+    """While the block runs, be killed by the kernel when the supervisor hangs up.
+
+    What is imported may hang in C code, where no handler of ours would run: the signal that says
+    "something happened on the socket" keeps its default action, which is death.
+    """
+    if not hasattr(os, "O_ASYNC"):  # pragma: no cover - other systems than Linux
+        yield
+        return
+    flags = fcntl.fcntl(control, fcntl.F_GETFL)
+    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(control, fcntl.F_SETFL, flags)
+
+
 def main(argv: list[str]) -> int:
     """Serve the control socket ``argv[0]`` with the heartbeat table ``argv[1]``."""
     os.environ.pop("PYTHONSAFEPATH", None)  # ours, not for the environments' own children
@@ -195,7 +214,8 @@ def main(argv: list[str]) -> int:
     beats = mmap.mmap(int(argv[1]), 0)
     spec = decode_spec(_receive_spec(control))
     try:
-        kit = load_kit(spec)
+        with _mortal(control):
+            kit = load_kit(spec)
     except TurnwiseError as error:
         text = encode(Failure(boundary=error.boundary, kind="boot", message=str(error)))
         control.sendall(REPORT.pack(REFUSED, 0, 0, len(text)) + text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -13,7 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from turnwise.rollout.engine.processes import MARK, describe_exit, kill_group, kill_marked
+from turnwise.rollout.engine.processes import MARK, kill_marked
 from turnwise.rollout.engine.wire import WorkerSpec, encode
 from turnwise.rollout.engine.zygote import COMMAND, FORK, HELLO, KILL, REPORT, STARTED, UNFORKED
 
@@ -21,7 +22,16 @@ log = logging.getLogger(__name__)
 
 FORKS_IN_FLIGHT = 16  # descriptors on their way count against the limit on open files
 CLOSE_S = 5.0
-_RUN = "import sys; from turnwise.rollout.engine.zygote import main; sys.exit(main(sys.argv[1:]))"
+# Ray kills the direct children of a worker that ends, which would leave no one to kill those below:
+# the zygote is a grandchild, and ends by itself when its socket closes.
+_RUN = """
+import os, sys
+if os.fork():
+    os._exit(0)
+os.setsid()  # Ctrl-C in a terminal is for the driver
+from turnwise.rollout.engine.zygote import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 # Numerical libraries start a thread per core at import, which a fork would not survive.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -36,7 +46,7 @@ class ZygoteClient:
         beats_fd: int,
         *,
         on_report: Callable[[bytes, int, int, bytes], None],
-        on_lost: Callable[[str], None],
+        on_lost: Callable[[], None],
     ) -> None:
         """Prepare a zygote for ``spec``.
 
@@ -44,36 +54,33 @@ class ZygoteClient:
             spec: What its children run.
             beats_fd: Descriptor of the heartbeat table.
             on_report: Called with each report's kind, two numbers and text.
-            on_lost: Called once with how it ended, when it is gone without :meth:`close`.
+            on_lost: Called once when it is gone without :meth:`close`.
         """
         self._spec = spec
         self._beats_fd = beats_fd
         self._on_report = on_report
         self._on_lost = on_lost
         self._mark = secrets.token_hex(8)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._gone = asyncio.Event()
+        self.pid = 0
         self._control: socket.socket | None = None
         self._received = b""
         self._waiting: deque[tuple[int, int, int]] = deque()
         self._in_flight = 0
         self._mourning: asyncio.Task[None] | None = None
         self.was_ready = False
+        self._closing = False
 
     @property
     def ready(self) -> bool:
         """Whether it can fork now."""
         return self.was_ready and self._control is not None
 
-    @property
-    def pid(self) -> int | None:
-        """The zygote's process id, once it is started."""
-        return self._process.pid if self._process else None
-
     async def start(self) -> None:
         """Start the process; it reports ``HELLO`` or ``REFUSED`` when its imports are done."""
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = await asyncio.to_thread(self._spawn, theirs.fileno())
+            await asyncio.to_thread(self._spawn, theirs.fileno())
         ours.setblocking(False)
         self._control = ours
         loop = asyncio.get_running_loop()
@@ -81,15 +88,15 @@ class ZygoteClient:
         await loop.sock_sendall(ours, struct.pack("<I", len(data)) + data)
         loop.add_reader(ours.fileno(), self._readable)
 
-    def _spawn(self, control: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, control: int) -> None:
         # A module of the working directory must not shadow an installed one (from Python 3.11 on).
         env = {**os.environ, **_ONE_THREAD, MARK: self._mark, "PYTHONSAFEPATH": "1"}
-        return subprocess.Popen(
+        subprocess.run(
             [sys.executable, "-c", _RUN, str(control), str(self._beats_fd)],
             pass_fds=(control, self._beats_fd),
             stdin=subprocess.DEVNULL,
             env=env,
-            start_new_session=True,  # Ctrl-C in a terminal is for the driver
+            check=True,
         )
 
     def fork(self, slot: int, sock: int, journal: int) -> None:
@@ -144,11 +151,12 @@ class ZygoteClient:
             if kind in (STARTED, UNFORKED):
                 self._in_flight -= 1
             if kind == HELLO:
-                self._hello(first)
+                self._hello(first, second)
             self._on_report(kind, first, second, text)
         self._pump()
 
-    def _hello(self, threads: int) -> None:
+    def _hello(self, pid: int, threads: int) -> None:
+        self.pid = pid
         self.was_ready = True
         if threads > 1:
             log.warning(
@@ -157,6 +165,18 @@ class ZygoteClient:
                 self._spec.env_id,
                 threads - 1,
             )
+
+    def _lost(self) -> None:
+        """The zygote's end of the socket is closed: it is gone."""
+        self._gone.set()
+        self._hang_up()
+        if not self._closing:
+            self._mourning = asyncio.get_running_loop().create_task(self._mourn())
+
+    async def _mourn(self) -> None:
+        """Make sure that nothing is left of a zygote that died by itself, then tell."""
+        await asyncio.to_thread(kill_marked, self._mark)
+        self._on_lost()
 
     def _hang_up(self) -> None:
         if self._control is not None:
@@ -167,32 +187,15 @@ class ZygoteClient:
             os.close(sock)
         self._waiting.clear()
 
-    def _lost(self) -> None:
-        self._hang_up()
-        self._mourning = asyncio.get_running_loop().create_task(self._mourn())
-
-    async def _mourn(self) -> None:
-        """Make sure that nothing is left of a zygote that died by itself, then tell."""
-        how = await self._wait(CLOSE_S)
-        await asyncio.to_thread(kill_marked, self._mark)
-        self._on_lost(how)
-
-    async def _wait(self, seconds: float) -> str:
-        process = self._process
-        if process is None:
-            return "was never started"
-        for _ in range(int(seconds / 0.01)):
-            if process.poll() is not None:
-                break
-            await asyncio.sleep(0.01)
-        else:
-            kill_group(process.pid)
-            await asyncio.to_thread(process.wait)
-            await asyncio.to_thread(kill_marked, self._mark)
-        code = process.returncode
-        return describe_exit(-code if code < 0 else code << 8)
-
     async def close(self) -> None:
-        """Hang up: the zygote kills all its children and ends. Returns when it has."""
-        self._hang_up()
-        await self._wait(CLOSE_S)
+        """End the zygote, which first kills all its children. Returns when it is gone."""
+        self._closing = True
+        if self._control is None:
+            return
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
+        try:
+            await asyncio.wait_for(self._gone.wait(), CLOSE_S)
+        except asyncio.TimeoutError:
+            self._hang_up()
+            await asyncio.to_thread(kill_marked, self._mark)

@@ -22,6 +22,8 @@ from turnwise.records import Action, Task
 from turnwise.spaces import UnicodeText
 from turnwise.tasks import ListTaskSet, canonical_split
 
+LEVELS = ("shut", "started", "open")
+
 
 class LockExpert:
     """Presses the code that the environment holds."""
@@ -30,7 +32,7 @@ class LockExpert:
         self.env = env
 
     def act(self, observation: Any, info: Any) -> str:
-        return f"press {self.env.code[self.env.position]}"
+        return f"press {self.env.wanted}"
 
 
 class LockEnv(TurnEnv[str]):
@@ -44,7 +46,7 @@ class LockEnv(TurnEnv[str]):
             ActionSpec(name="look", template="look", description="Look at the lock."),
         )
     )
-    outcome_levels = ("shut", "started", "open")
+    outcome_levels = LEVELS
     experts = ("expert", "peeker")
     default_max_turns = 20
 
@@ -59,6 +61,11 @@ class LockEnv(TurnEnv[str]):
         ]
         return ListTaskSet(tasks, split=split)
 
+    @property
+    def wanted(self) -> int:
+        """The digit to press next."""
+        return self.code[self.position % len(self.code)]
+
     def _begin(self, task: Task) -> StepResult[str]:
         self.code = [int(digit) for digit in self.np_random.integers(10, size=task.data["length"])]
         self.position = self.best = 0
@@ -72,21 +79,21 @@ class LockEnv(TurnEnv[str]):
     def _press(self, digit: str) -> StepResult[str]:
         if digit not in list("0123456789"):
             return self._result_of("There is no such digit.", error=f"no digit {digit[:20]!r}")
-        self.position = self.position + 1 if int(digit) == self.code[self.position] else 0
+        self.position = self.position + 1 if int(digit) == self.wanted else 0
         self.best = max(self.best, self.position)
         return self._result_of("Click." if self.position else f"It buzzes {int(self.np_random.integers(10**9))}.")
 
     def _result_of(self, text: str, *, error: str | None = None) -> StepResult[str]:
-        done = self.best == len(self.code)
+        done = self.best >= len(self.code)
         return StepResult(
             observation=text,
             reward=1.0 if done else 0.0,
             terminated=done,
             valid=error is None,
             error=error,
-            progress=self.best / len(self.code),
+            progress=min(1.0, self.best / len(self.code)),
             success=done,
-            level=self.outcome_levels[2 if done else min(self.best, 1)],
+            level=LEVELS[2 if done else min(self.best, 1)],
             admissible=["look", *(f"press {digit}" for digit in range(10))],
             extra={"presses": {"right": self.position}},
         )
@@ -106,6 +113,9 @@ class IdTwice(LockEnv):
     class Tasks(ListTaskSet):
         def ids(self) -> Any:
             return (*super().ids(), "lock-0")
+
+        def __len__(self) -> int:
+            return len(self.ids())
 
     @classmethod
     def make_task_set(cls, *, data: str | None = None, split: str = "train") -> TaskSet:
@@ -179,7 +189,7 @@ class PaysForNonsense(LockEnv):
 
 class AnyDigitOpens(LockEnv):
     def _press(self, digit: str) -> StepResult[str]:
-        return super()._press(str(self.code[self.position]) if digit.isdigit() else digit)
+        return super()._press(str(self.wanted) if digit.isdigit() else digit)
 
 
 class OwnDice(LockEnv):
@@ -393,27 +403,209 @@ def test_close_must_be_allowed_twice() -> None:
     assert "closed already" in finding.detail
 
 
-@pytest.mark.parametrize(
-    ("reward", "what"), [(float("nan"), "nan"), (float("inf"), "inf"), ("1", "not a number"), (True, "not a number")]
-)
-def test_a_reward_that_is_no_finite_number_is_caught(reward: Any, what: str) -> None:
-    class Odd(LockEnv):
-        def _press(self, digit: str) -> StepResult[str]:
-            return replace(super()._press(digit), reward=reward)
+def result_with(**changes: Any) -> Any:
+    """Override of ``_result_of``: the good result with some fields changed."""
+    return {"_result_of": lambda env, text, **kw: replace(LockEnv._result_of(env, text, **kw), **changes)}
 
-    (finding,) = check(Odd, episodes=1, rules=["reward-range"])
+
+def pressed_with(**changes: Any) -> Any:
+    """Override of ``_press``: the good result with some fields changed."""
+    return {"_press": lambda env, digit: replace(LockEnv._press(env, digit), **changes)}
+
+
+def tool_with(**changes: Any) -> Any:
+    """Override of ``tools``: the schema of ``press`` with some fields changed."""
+
+    def tools(env: LockEnv) -> Any:
+        press, look = LockEnv.tools.fget(env)  # type: ignore[attr-defined]
+        parameters = press["function"]["parameters"]
+        press["function"] |= {key: value for key, value in changes.items() if key in press["function"]}
+        parameters |= {key: value for key, value in changes.items() if key in parameters}
+        return [press, look]
+
+    return {"tools": property(tools)}
+
+
+def tasks_with(*tasks: Task, split: str = "train") -> Any:
+    """Override of ``make_task_set``: these tasks."""
+    return {"make_task_set": classmethod(lambda cls, **options: ListTaskSet(tasks, split=split))}
+
+
+def task(**changes: Any) -> Task:
+    fields = {"id": "lock-0", "split": "train", "instruction": "Open the lock.", "data": {"length": 3}}
+    return Task(**{**fields, **changes})
+
+
+def info_with(**changes: Any) -> Any:
+    """Override of ``_finish``: the good info with some keys changed, or left out where ``...``."""
+
+    def finish(env: LockEnv, *args: Any, **kw: Any) -> Any:
+        observation, info = LockEnv._finish(env, *args, **kw)
+        return observation, {key: value for key, value in {**info, **changes}.items() if value is not ...}
+
+    return {"_finish": finish}
+
+
+class WrongTask(ListTaskSet):
+    def get(self, task_id: str) -> Task:
+        return super().get("lock-1")
+
+
+class ForgivingTaskSet(ListTaskSet):
+    def get(self, task_id: str) -> Task:
+        return super().get(task_id if task_id in self.ids() else "lock-0")
+
+
+class LongTaskSet(ListTaskSet):
+    def __len__(self) -> int:
+        return 99
+
+
+def made_by(kind: type[ListTaskSet]) -> Any:
+    good = LockEnv.make_task_set()
+    return {"make_task_set": classmethod(lambda cls, **options: kind([good.get(i) for i in good.ids()], split="train"))}
+
+
+class FixedMessage:
+    def act(self, observation: Any, info: Any) -> str:
+        return "abracadabra"
+
+
+def stepping(change: Any) -> Any:
+    """Override of ``step``: the good five-tuple, changed."""
+    return {"step": lambda env, action: change(*LockEnv.step(env, action))}
+
+
+def rejecting(**changes: Any) -> Any:
+    """Override of ``_reject``: the good answer with some fields changed."""
+    return {"_reject": lambda env, problem: replace(LockEnv._reject(env, problem), **changes)}
+
+
+def expert_when(asked: Any, expert: Any) -> Any:
+    """Override of ``expert``: another one for some kinds."""
+    return {"expert": lambda env, kind=None: expert if asked(kind) else LockEnv.expert(env, kind)}
+
+
+def restore_anything(env: LockEnv, state: Any) -> Any:
+    return LockEnv.restore(env, state if isinstance(state, ReplayState) else env.state())
+
+
+def count_buzzes(env: Any, action: Action) -> StepResult[str]:
+    result = LockEnv._apply(env, action)
+    env.buzzes += env.position == 0
+    return replace(result, observation=f"Open after {env.buzzes} buzzes.") if result.terminated else result
+
+
+def jam(env: Any, digit: str) -> StepResult[str]:
+    env.jammed |= not digit.isdigit()
+    return env._result_of("Jammed.") if env.jammed else LockEnv._press(env, digit)
+
+
+def echo_bytes(env: LockEnv, digit: str) -> StepResult[Any]:
+    result = LockEnv._press(env, digit)
+    return result if result.valid else replace(result, observation=digit.encode())
+
+
+def splits_unknown() -> Any:
+    def make_task_set(cls: Any, *, data: str | None = None, split: str = "train") -> TaskSet:
+        if split == "tran":
+            raise ConfigError("no")
+        return LockEnv.make_task_set(data=data, split=split)
+
+    return {"make_task_set": classmethod(make_task_set)}
+
+
+# Rule, part of the finding, and what the variant changes: one row per demand that a rule makes.
+DEMANDS: list[tuple[str, str, dict[str, Any]]] = [
+    ("tasks", "len(tasks) is 99", made_by(LongTaskSet)),
+    ("tasks", "returned the task 'lock-1'", made_by(WrongTask)),
+    ("tasks", "says split 'val', not 'train'", tasks_with(task(split="val"))),
+    ("tasks", "has no instruction", tasks_with(task(instruction=" "))),
+    ("tasks", "cannot be written as JSON", tasks_with(task(data={"length": 3, "odd": 1j}))),
+    ("tasks", "began 'lock-9'", info_with(task_id="lock-9")),
+    ("spaces", "has no text", pressed_with(observation=" ")),
+    ("spaces", "the action 'press", {"action_space": property(lambda env: UnicodeText(1), lambda env, space: None)}),
+    ("info-keys", "info of reset lacks 'level'", info_with(level=...)),
+    ("info-keys", "'success' is 1", info_with(success=1)),
+    ("info-keys", "'progress' is 0", info_with(progress=0)),
+    ("info-keys", "there was no action yet", info_with(action=Action(name="look", arguments={}, command="look"))),
+    ("info-keys", "action is None but action_valid is True", info_with(action=None)),
+    ("info-keys", "action_valid is False but action_error is None", pressed_with(valid=False)),
+    ("info-keys", "action_valid is True but action_error is 'hm'", pressed_with(error="hm")),
+    ("info-keys", "not a list of str", info_with(admissible_actions=[1])),
+    ("info-keys", "not a list of str", info_with(admissible_actions=("look",))),
+    ("info-keys", "on some turns only", pressed_with(admissible=None)),
+    ("info-keys", "extra does not survive JSON", result_with(extra={"odd": 1j})),
+    ("info-keys", "extra does not survive JSON", result_with(extra={"odd": float("nan")})),
+    ("reward-range", "the reward nan is outside", pressed_with(reward=float("nan"))),
+    ("reward-range", "the reward inf is outside", pressed_with(reward=float("inf"))),
+    ("reward-range", "'1', not a number", pressed_with(reward="1")),
+    ("reward-range", "True, not a number", pressed_with(reward=True)),
+    ("reward-range", "reward_range is (1.0, 0.0)", {"reward_range": (1.0, 0.0)}),
+    ("reward-range", "reward_range is (0.0, inf)", {"reward_range": (0.0, float("inf"))}),
+    ("progress", "progress is 1.5, outside 0..1", pressed_with(progress=1.5)),
+    ("progress", "success, but progress is 0.9", pressed_with(progress=0.9, success=True)),
+    ("levels", "level 'ajar' is not one of outcome_levels", pressed_with(level="ajar")),
+    ("levels", "level 'shut' is not one of outcome_levels ()", {"outcome_levels": ()} | result_with(level="shut")),
+    ("levels", "level None is not one of outcome_levels", result_with(level=None)),
+    ("levels", "has duplicates", {"outcome_levels": ("shut", "started", "started", "open")}),
+    ("levels", "level 'open' with success=False", pressed_with(level="open", success=False)),
+    ("levels", "level 'started' with success=True", pressed_with(level="started", success=True)),
+    ("endings", "not bool", stepping(lambda o, r, terminated, truncated, i: (o, r, int(terminated), truncated, i))),
+    ("endings", "success does not end the episode", pressed_with(success=True, terminated=False)),
+    (
+        "endings",
+        "is not one of",
+        stepping(lambda o, r, t, cut, i: (o, r, t, cut, {**i, "truncation": "boredom" if cut else None})),
+    ),
+    ("endings", "terminated and truncated at once", stepping(lambda o, r, t, cut, i: (o, r, t, t or cut, i))),
+    ("tools", "there are no tools", {"tools": property(lambda env: [])}),
+    ("tools", "no function schema", {"tools": property(lambda env: ["press"])}),
+    ("tools", "has no 'function'", {"tools": property(lambda env: [{"type": "function"}])}),
+    ("tools", "got 'press it'", tool_with(name="press it")),
+    ("tools", "got 'pr\u00e9ss'", tool_with(name="pr\u00e9ss")),
+    ("tools", "got ''", tool_with(name="")),
+    ("tools", "share a name", tool_with(name="look")),
+    ("tools", "is not read back", tool_with(name="pull")),
+    ("tools", "has no description", tool_with(description=" ")),
+    ("tools", "has no parameters schema", tool_with(parameters=None)),
+    ("tools", "must have the type 'object'", tool_with(type="array")),
+    ("tools", "properties must be an object", tool_with(properties=["digit"])),
+    ("tools", "required must be a list", tool_with(required="digit")),
+    ("tools", "requires ['number'] but has ['digit']", tool_with(required=["number"])),
+    ("tools", "needs a scalar type", tool_with(properties={"digit": {"type": "object"}})),
+    ("system-prompt", "the system prompt is ''", {"system_prompt": ""}),
+    ("expert-solves", "names no expert", {"experts": ()}),
+    ("expert-solves", "expert 'peeker' does nothing valid", expert_when(lambda kind: kind == "peeker", FixedMessage())),
+    ("expert-solves", "must raise a ConfigError", {"expert": lambda env, kind=None: LockExpert(env)}),
+    ("expert-solves", "is not terminated", {"default_max_turns": 9} | pressed_with(terminated=False, success=True)),
+    ("expert-solves", "got at most 0.5", pressed_with(reward=0.5)),
+    ("expert-solves", "has not solved it ('abracadabra' is none", expert_when(lambda kind: True, FixedMessage())),
+    ("null-floor", "counts as success", rejecting(success=True)),
+    ("state-restore", "must raise a ConfigError", {"restore": restore_anything}),
+    ("state-restore", "restored after random turns", {"buzzes": 0, "_apply": count_buzzes}),
+    ("malformed-actions", "action_error does not say", info_with(action_error="")),
+    ("malformed-actions", "not False", info_with(action_valid=True)),
+    ("malformed-actions", "it ended the episode", rejecting(terminated=True)),
+    ("malformed-actions", "has 50000 characters", rejecting(observation="x" * 50_000)),
+    ("hostile-arguments", "the expert no longer solves", {"jammed": False, "_press": jam}),
+    ("hostile-arguments", "outside its space", {"_press": echo_bytes}),
+    ("config-errors", "an unknown task id was accepted", made_by(ForgivingTaskSet)),
+    (
+        "config-errors",
+        "raised TypeError, not ConfigError",
+        {"step": lambda env, action: LockEnv.step(env, action + "")},
+    ),
+    ("config-errors", "does not name 'train'", splits_unknown()),
+]
+
+
+@pytest.mark.parametrize(("rule", "problem", "changes"), DEMANDS)
+def test_each_demand_of_a_rule_is_made(rule: str, problem: str, changes: dict[str, Any]) -> None:
+    variant = type("Variant", (LockEnv,), dict(changes))
+    (finding,) = check(variant, episodes=3, rules=[rule])
     assert not finding.ok
-    assert what in finding.detail
-
-
-def test_both_flags_at_once_are_caught() -> None:
-    class Both(LockEnv):
-        def step(self, action: str) -> Any:
-            observation, reward, terminated, truncated, info = super().step(action)
-            return observation, reward, terminated, terminated or truncated, info
-
-    (finding,) = check(Both, episodes=1, rules=["endings"])
-    assert "terminated and truncated at once" in finding.detail
+    assert problem in finding.detail
 
 
 def test_a_world_that_does_not_cut_is_caught() -> None:

@@ -377,6 +377,7 @@ def test_an_episode_goes_on_from_any_state(make_env: MakeEnv, strict: bool) -> N
         for place in (env, other):
             observation, info = place.restore(pickle.loads(pickle.dumps(state)))
             assert (observation, comparable(info)) == (seen, told)
+            assert place.state() == state
             for message, expected in steps[start:]:
                 observation, reward, terminated, truncated, info = place.step(message)
                 assert (observation, reward, terminated, truncated, comparable(info)) == expected

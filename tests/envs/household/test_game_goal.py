@@ -131,6 +131,23 @@ def test_a_compiled_goal_says_what_a_plain_reading_says(
 
 
 @pytest.mark.parametrize(
+    "goal",
+    [
+        "(exists (?t - otype) (not (exists (?o - object) (objecttype ?o ?t))))",
+        "(forall (?r - receptacle) (exists (?l - location) (receptacleatlocation ?r ?l)))",
+        "(exists (?r - receptacle) (forall (?o - object) (or (not (objecttype ?o mugtype)) (inreceptacle ?o ?r))))",
+        "(and)",
+        "(or)",
+        "(exists (?r - receptacle) (not (exists (?o - object) (and (inreceptacle ?o ?r) (not (heatable ?o))))))",
+    ],
+)
+def test_quantifiers_inside_others(make_problem: Callable[..., Problem], goal: str) -> None:
+    problem = make_problem(goal=goal)
+    game = Game(Scene(problem))
+    assert game.won == true(problem.goal, facts_of(game, problem), problem, {})
+
+
+@pytest.mark.parametrize(
     ("goal", "complaint"),
     [
         ("(ishot)", "0 arguments"),

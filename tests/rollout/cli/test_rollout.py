@@ -122,16 +122,38 @@ def test_options_reach_the_run(cli, toy, tmp_path) -> None:
         assert trajectory.env_options["render_mode"] == "ansi"
 
 
-def test_a_stored_run_is_replayed_by_the_replay_agent(cli, toy, tmp_path) -> None:
+def test_a_stored_run_is_replayed_by_the_replay_agent(cli, toy, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     args = ("rollout", "--env", toy, "--tasks", "train:4", *IN_PROCESS)
     cli(*args, "--agent", "random", "--out", tmp_path / "first")
-    cli(*args, "--agent", f"replay:{tmp_path / 'first'}", "--out", tmp_path / "second")
+    cli(*args, "--agent", "replay:first", "--out", tmp_path / "second")
+    # Workers may run in another directory, so the path is made absolute.
+    assert RunStore.open(tmp_path / "second").manifest["agent"] == f"replay:{tmp_path / 'first'}"
     first, second = (
         {t.id: [(turn.observation, turn.action_text) for turn in t.turns] for t in RunStore.open(path).trajectories()}
         for path in (tmp_path / "first", tmp_path / "second")
     )
     assert first == second
     assert "4 of 4 trajectories replayed the same" in cli("replay", tmp_path / "second").output
+
+
+def test_the_household_from_rollout_to_replay(cli, tmp_path) -> None:
+    path = tmp_path / "run"
+    cli("rollout", "--tasks", "train:3", "--group", 2, "--agent", "noisy-expert:0.3", *IN_PROCESS, "--out", path)
+    assert "6 of 6 trajectories replayed the same" in cli("replay", path).output
+    assert "gated" in cli("score", path, "--rewards", "direct").output
+    (first, *_) = RunStore.open(path).trajectories()
+    text = cli("show", path, first.id).output
+    assert "Your task is to" in text
+    assert "outcome_level" in text  # the gate's evidence
+
+
+def test_the_real_kitchen_with_the_same_command(cli, tmp_path, shared_data) -> None:
+    path, real = tmp_path / "run", shared_data / "alfworld" / "real"
+    args = ("rollout", "--data", real, "--tasks", "train:1", "--group", 3, "--agent", "noisy-expert", *IN_PROCESS)
+    found = json.loads(cli(*args, "--out", path, "--json").stdout)["summary"]
+    assert (found["episodes"], found["failed"]) == (3, 0)
+    assert "3 of 3 trajectories replayed the same" in cli("replay", path).output
 
 
 @pytest.mark.parametrize(

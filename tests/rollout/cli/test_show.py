@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from turnwise.errors import ConfigError
 from turnwise.records import from_json
 from turnwise.rollout.store import RunStore
 
@@ -120,3 +121,11 @@ def test_a_damaged_shard_is_a_warning_and_json_stays_json(cli, run) -> None:
     assert len(json.loads(result.stdout)["trajectories"]) == 3
     assert "warning: " in result.stderr
     assert "shard-00001.parquet is damaged" in result.stderr
+
+
+def test_a_typical_trajectory_is_a_solved_one(cli, run) -> None:
+    text = cli("show", run, "--one").output
+    assert "outcome  solved" in text
+    refused = cli("show", run, "count-1#0", "--one", code=None)
+    assert isinstance(refused.exception, ConfigError)
+    assert "--one picks a trajectory itself" in str(refused.exception)
