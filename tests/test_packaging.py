@@ -25,7 +25,7 @@ for name in names:
         failed.append(f"{name}: {error}")
 print(turnwise.__file__)
 print(len(names))
-sys.exit("\\n".join(failed))
+sys.exit("\\n".join(failed) or 0)
 """
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from types import ModuleType, TracebackType
 
 from turnwise.errors import MissingExtraError, TransportError
+
+PROBE_S = 10.0
 
 
 def import_ray() -> ModuleType:
@@ -45,6 +48,7 @@ class Cluster:
             return self
         address = self._address or os.environ.get("RAY_ADDRESS") or "local"
         options = {"include_dashboard": False} if address == "local" else {}
+        _probe(address)
         try:
             self.ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -64,3 +68,17 @@ class Cluster:
         """Return what each worker asks for: one CPU, or an equal share where there are fewer."""
         cpus = float(self.ray.cluster_resources().get("CPU", 0.0))
         return min(1.0, math.floor(1000 * cpus / workers) / 1000)
+
+
+def _probe(address: str) -> None:
+    """Fail at once where nothing listens; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # "local", "auto", or something for Ray to complain about
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S).close()
+    except (OSError, OverflowError) as error:
+        raise TransportError(
+            f"no Ray cluster at {address!r} ({error}): start one with 'ray start --head', "
+            "or leave the address out to run on this machine"
+        ) from error

@@ -111,6 +111,7 @@ def test_ctrl_c_says_how_to_resume(toy, tmp_path, stop) -> None:
     (line,) = [line for line in err.splitlines() if line.startswith("resume with: ")]
     command = shlex.split(line.removeprefix("resume with: "))
     assert command[0] == "turnwise"
+    assert "--group" not in command  # what was left at its default stays out
     code, _, err = finish(start(command[1:]))
     assert code == 0, err
     assert RunStore.open(path).status == "complete"

@@ -42,7 +42,7 @@ def plan_for(n: int, **changes: Any) -> Any:
         "workers": 1,
         "slots": 4,
         "deadlines": SHORT,
-        "memory_limit": 512 * 2**20,
+        "memory_limit": 128 * 2**20,
     }
     return make_plan(**{**options, **changes})
 

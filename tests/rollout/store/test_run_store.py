@@ -13,7 +13,7 @@ import pytest
 
 import turnwise
 from turnwise.errors import ConfigError, UnknownNameError
-from turnwise.rollout.store import RunStore, StoreError, export_jsonl, import_jsonl, read_actions, read_jsonl
+from turnwise.rollout.store import RunStore, StoreError, export_jsonl, import_jsonl, journal, read_actions, read_jsonl
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 
@@ -147,6 +147,23 @@ def test_a_reader_on_its_way_survives_the_commit_of_the_next_journal(tmp_path, m
         for number in (4, 5):
             store.append(make(number))  # the journal that the reader is going to read is gone now
         assert [t.seed for t in trajectories] == [1, 2, 3, 4, 5]
+
+
+def test_a_journal_that_is_committed_while_it_is_listed(tmp_path, make, monkeypatch) -> None:
+    path = tmp_path / "run"
+    store = RunStore.create(path, {}, shard_rows=3)
+    for number in range(2):
+        store.append(make(number))
+    scan = journal.scan
+
+    def commit_first(journal_file):
+        monkeypatch.setattr(journal, "scan", scan)
+        store.append(make(2))
+        return scan(journal_file)
+
+    monkeypatch.setattr(journal, "scan", commit_first)
+    assert [t.seed for t in RunStore.open(path).trajectories()] == [0, 1, 2]
+    store.close()
 
 
 def test_a_reader_never_sees_half_a_manifest(tmp_path) -> None:
