@@ -148,6 +148,7 @@ def play_game(env: HouseholdEnv, episodes: list[list[str]]) -> tuple[list[Any], 
     game: Game = env.game
     begin = time.perf_counter()
     for _ in range(REPEATS):
+        game.scene.local_moves.clear()  # else every repeat but the first would find its answers ready
         transcripts = []
         for commands in episodes:
             said = [[game.reset(), game.admissible(), game.won]]
@@ -161,6 +162,7 @@ def play_game(env: HouseholdEnv, episodes: list[list[str]]) -> tuple[list[Any], 
 def play_env(env: HouseholdEnv, episodes: list[list[str]]) -> float:
     seconds = 0.0
     for _ in range(REPEATS):
+        env.game.scene.local_moves.clear()
         for commands in episodes:
             env.reset(seed=0)
             begin = time.perf_counter()

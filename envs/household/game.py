@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from turnwise.envs.household.scene import GameState, LocalMoves, Move, Scene, listing
+from turnwise.envs.household.moves import local_moves
+from turnwise.envs.household.scene import GameState, LocalMoves, Move, Scene, bits, listing
 
 NOTHING_HAPPENS = "Nothing happens."
 WELCOME = "-= Welcome to TextWorld, ALFRED! =-"
@@ -22,10 +23,6 @@ Commands:
   slice (object) with (object) - with a knife in hand
   help - see this list
 """
-
-# Local states remembered per scene; beyond it the memory starts afresh. A state takes about 1.5 kB.
-_MAX_LOCAL_MOVES = 128
-_ALWAYS = {"help": Move("help"), "inventory": Move("inventory"), "look": Move("look")}
 
 
 class Game:
@@ -154,73 +151,9 @@ class Game:
         return seen
 
     def _local_moves(self) -> LocalMoves:
-        local = self._local
-        if local is None:
-            cache, key = self.scene.local_moves, self._local_key()
-            local = cache.get(key)
-            if local is None:
-                if len(cache) >= _MAX_LOCAL_MOVES:
-                    cache.clear()
-                local = cache[key] = self._find_local_moves()
-            self._local = local
-        return local
-
-    def _local_key(self) -> tuple[int, ...]:
-        """Everything that the admissible commands depend on."""
-        scene, here = self.scene, self.location
-        receptacles = scene.receptacles_at[here]
-        near = self.lying[here] if self.held & scene.knives else 0
-        key = (here, self.held, self.hands_full, near)
-        if len(receptacles) == 1:
-            only = receptacles[0]
-            return (*key, self.contents[only], self.opened >> only & 1)
-        return (*key, *[self.contents[r] for r in receptacles], *[self.opened >> r & 1 for r in receptacles])
-
-    def _find_local_moves(self) -> LocalMoves:
-        moves = dict(_ALWAYS)
-        for receptacle in self.scene.receptacles_at[self.location]:
-            self._add_receptacle(moves, receptacle)
-        for item in bits(self.held):
-            moves[f"examine {self.scene.object_names[item]}"] = Move("examine object", item)
-            for receptacle in self.scene.receptacles_at[self.location]:
-                self._add_held(moves, item, receptacle)
-            if self.scene.knives >> item & 1:
-                self._add_slices(moves, item)
-        # "go to ..." sorts as one block, because no other command begins with these letters.
-        local = sorted(moves)
-        before = sum(command < "go to" for command in local)
-        return LocalMoves(moves, (*local[:before], *self.scene.goto_commands[self.location], *local[before:]))
-
-    def _add_receptacle(self, moves: dict[str, Move], receptacle: int) -> None:
-        scene, name, items = self.scene, self.scene.receptacle_names[receptacle], self.contents[receptacle]
-        moves[f"examine {name}"] = Move("examine receptacle", -1, receptacle)
-        if scene.openable >> receptacle & 1:
-            verb = "close" if self.opened >> receptacle & 1 else "open"
-            moves[f"{verb} {name}"] = Move(verb, -1, receptacle)
-        for item in bits(items & scene.toggleable):
-            moves[f"use {scene.object_names[item]}"] = Move("use", item, receptacle)
-        if self.accessible(receptacle):
-            # ALFRED's domain means to allow "examine" here too, but a comma in its quantifier
-            # ("?l - location, ?r") names a type without members: only held objects can be examined.
-            for item in bits(0 if self.hands_full else items & scene.pickupable):
-                moves[f"take {scene.object_names[item]} from {name}"] = Move("take", item, receptacle)
-
-    def _add_held(self, moves: dict[str, Move], item: int, receptacle: int) -> None:
-        scene, name, place = self.scene, self.scene.object_names[item], self.scene.receptacle_names[receptacle]
-        if scene.accepts[receptacle] >> item & 1 and self.accessible(receptacle):
-            moves[scene.words.put_command.format(o=name, r=place)] = Move("put", item, receptacle)
-        for verb, able, where in (
-            ("heat", scene.heatable, scene.heaters),
-            ("cool", scene.coolable, scene.coolers),
-            ("clean", scene.cleanable, scene.cleaners),
-        ):
-            if able >> item & 1 and where >> receptacle & 1:
-                moves[f"{verb} {name} with {place}"] = Move(verb, item, receptacle)
-
-    def _add_slices(self, moves: dict[str, Move], knife: int) -> None:
-        names = self.scene.object_names
-        for item in bits(self.lying[self.location] & self.scene.sliceable):
-            moves[f"slice {names[item]} with {names[knife]}"] = Move("slice", item, knife)
+        if self._local is None:
+            self._local = local_moves(self)
+        return self._local
 
     # -- what comes of it --------------------------------------------------------------------------
 
@@ -367,14 +300,6 @@ _DO: dict[str, Callable[[Game, int, int], str]] = {
     "slice": Game._slice,
     "use": Game._use,
 }
-
-
-def bits(mask: int) -> Iterator[int]:
-    """Yield the numbers in a mask, in ascending order."""
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
 
 
 def _in_the_middle(receptacle_names: list[str]) -> str:

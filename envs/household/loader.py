@@ -11,34 +11,31 @@ one broken file costs its own task only.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from turnwise.envs.household.instructions import TEMPLATES
-from turnwise.envs.household.pddl import parse_problem
-from turnwise.envs.household.problem import Problem, read_dialect, read_instruction
+from turnwise.envs.household.gamefile import (
+    GAME_FILE,
+    PDDL_FILE,
+    TRAJECTORY_FILE,
+    file_stamp,
+    known_unsolvable,
+    noted_task_type,
+    read_game,
+)
+from turnwise.envs.household.problem import Problem
 from turnwise.envs.household.tasktypes import goal_spec
 from turnwise.errors import ConfigError, did_you_mean, unknown_name
 from turnwise.records import Task
 from turnwise.tasks import SPLIT_ALIASES, canonical_split
 
-GAME_FILE = "game.tw-pddl"
-PDDL_FILE = "initial_state.pddl"
-TRAJECTORY_FILE = "traj_data.json"
 SKIPPED = ("movable", "Sliced")
 
 _MAX_DEPTH = 8
 _MAX_VERSIONS = 16
-_MAX_BYTES = 32_000_000
-_TAIL_BYTES = 8_192
-_UNSOLVABLE = re.compile(rb'"solvable"\s*:\s*false')
 
 
 class GameFiles:
@@ -81,17 +78,17 @@ class GameFiles:
             ConfigError: The game's files cannot be read, or hold no solvable ALFRED game.
         """
         path = self._path(task_id)
-        stamp = _stamp(path)
+        stamp = file_stamp(path)
         known = self._tasks.get(task_id)
         if known is not None and known[0] == stamp:
             return known[1]
-        problem, digest = _read_game(path)
+        problem, digest = read_game(path)
         spec = goal_spec(problem.goal)
         task = Task(
             id=task_id,
             split=self._split,
             instruction=problem.instruction,
-            type=spec.task_type if spec else _task_type(path),
+            type=spec.task_type if spec else noted_task_type(path),
             data={"game": path.relative_to(self.root.parent).as_posix(), "digest": digest},
         )
         self._tasks[task_id] = (stamp, task)
@@ -109,7 +106,7 @@ class GameFiles:
         if latest is not None and latest[0] == task.data.get("digest"):
             self._latest = None
             return latest[1]
-        return _read_game(self._path(task.id))[0]
+        return read_game(self._path(task.id))[0]
 
     def _path(self, task_id: str) -> Path:
         try:
@@ -190,7 +187,7 @@ def _find_in_tree(root: Path, split: str) -> dict[str, Path]:
     for start in folders.get(split, [] if folders else [root]):
         for path in _walk(start, _MAX_DEPTH):
             task_id = path.parent.relative_to(root).as_posix()
-            if any(word in task_id for word in SKIPPED) or _known_unsolvable(path):
+            if any(word in task_id for word in SKIPPED) or known_unsolvable(path):
                 left_out += 1
             else:
                 games[task_id] = path
@@ -241,19 +238,6 @@ def _leads_up(folder: Path, link: str) -> bool:
     return Path(link).resolve() in (here, *here.parents)
 
 
-def _known_unsolvable(path: Path) -> bool:
-    """Whether the end of the file says so; files that cannot be read are reported when asked for."""
-    if path.name != GAME_FILE:
-        return False
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            return _UNSOLVABLE.search(file.read()) is not None
-    except OSError:
-        return False
-
-
 def _nothing_found(root: Path, split: str, folders: dict[str, list[Path]], left_out: int) -> str:
     if folders and split not in folders:
         return f"{str(root)!r} has no folder for the split {split!r}, only for {sorted(folders)}: pick one of these"
@@ -268,102 +252,3 @@ def _siblings(path: Path) -> str:
     parent = path.parent
     names = [entry.name for entry in os.scandir(parent)] if parent.is_dir() else []
     return did_you_mean(path.name, names) if names else f" Neither does its parent {str(parent)!r}."
-
-
-# -- reading ---------------------------------------------------------------------------------------
-
-
-def _stamp(path: Path) -> object:
-    """What changes when a game's files do."""
-    try:
-        stats = [path.stat()]
-        if path.suffix == ".pddl":
-            stats.append((path.parent / TRAJECTORY_FILE).stat())
-    except OSError as error:
-        raise ConfigError(f"cannot read the game {str(path)!r}: {error}") from error
-    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
-
-
-def _read_game(path: Path) -> tuple[Problem, str]:
-    """Read a game, and the digest of what it was made from."""
-    try:
-        if path.suffix == ".pddl":
-            return _read_bare(path)
-        raw = _read_bytes(path)
-        return _parse_game_file(raw, path), _digest(raw)
-    except ConfigError as error:
-        raise ConfigError(f"cannot play the game {str(path)!r}: {error}") from error
-
-
-def _parse_game_file(raw: bytes, path: Path) -> Problem:
-    game = _read_json(raw, path)
-    for key in ("grammar", "pddl_problem"):
-        if not isinstance(game.get(key), str):
-            raise ConfigError(f"its key {key!r} is missing or no text: is this a game.tw-pddl of ALFWorld?")
-    if game.get("solvable") is False:
-        raise ConfigError("it is marked as unsolvable: pick another one")
-    grammar = game["grammar"]
-    return parse_problem(game["pddl_problem"], instruction=read_instruction(grammar), dialect=read_dialect(grammar))
-
-
-def _read_bare(path: Path) -> tuple[Problem, str]:
-    trajectory_path = path.parent / TRAJECTORY_FILE
-    raw, trajectory = _read_bytes(path), _read_bytes(trajectory_path)
-    instruction = _instruction(_read_json(trajectory, trajectory_path))
-    return parse_problem(_decode(raw, path), instruction=instruction), _digest(raw + b"\0" + instruction.encode())
-
-
-def _instruction(trajectory: dict[str, Any]) -> str:
-    """Word the task of a ``traj_data.json``: the first template of its type, else the first annotation."""
-    parameters = trajectory.get("pddl_params")
-    templates = TEMPLATES.get(str(trajectory.get("task_type")))
-    if templates and isinstance(parameters, dict) and not parameters.get("object_sliced"):
-        words = {
-            slot: str(parameters.get(key, "")).lower()
-            for slot, key in (("o", "object_target"), ("r", "parent_target"), ("l", "toggle_target"))
-        }
-        return templates[0].format(**words)
-    try:
-        return str(trajectory["turk_annotations"]["anns"][0]["task_desc"]).strip().rstrip(".")
-    except (KeyError, IndexError, TypeError):
-        raise ConfigError(
-            f"{TRAJECTORY_FILE} words no task: it needs 'task_type' with 'pddl_params', or 'turk_annotations'"
-        ) from None
-
-
-def _task_type(path: Path) -> str:
-    """The type that ``traj_data.json`` gives, for goals outside the six types; "" without one."""
-    trajectory = path.parent / TRAJECTORY_FILE
-    if not trajectory.is_file():
-        return ""
-    return str(_read_json(_read_bytes(trajectory), trajectory).get("task_type", ""))
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path.name} is larger than {_MAX_BYTES} bytes: is it a game's file?")
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path.name} cannot be read: {error}") from error
-
-
-def _decode(raw: bytes, path: Path) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path.name} is no UTF-8 text ({error}): is it damaged?") from error
-
-
-def _read_json(raw: bytes, path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_decode(raw, path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path.name} is no valid JSON ({error}): is it cut short? Fetch it again") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path.name} must hold a JSON object, got {type(value).__name__}")
-    return value
-
-
-def _digest(raw: bytes) -> str:
-    return hashlib.blake2b(raw, digest_size=16).hexdigest()

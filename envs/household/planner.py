@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
-from turnwise.envs.household.game import Game, bits
-from turnwise.envs.household.scene import GameState, Scene
+from turnwise.envs.household.game import Game
+from turnwise.envs.household.scene import GameState, Scene, bits
 from turnwise.envs.household.search import search
 from turnwise.envs.household.tasktypes import GoalSpec
 from turnwise.errors import EnvError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from turnwise.errors import ConfigError
@@ -15,6 +15,9 @@ SExpr: TypeAlias = str | tuple["SExpr", ...]
 """A parsed S-expression: an atom, or a tuple of expressions."""
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(?:\.name)?\}")
+# "action Name { template :: "..." ..." and a rule of one unconditional sentence, each with its text.
+_TEMPLATE = re.compile(r'\baction\s+(\w+)\s*\{[^"]*?template\s*::\s*"([^"\n]*)"')
+_RULE = re.compile(r'"([\w.]+)"\s*:\s*\[\s*\{\s*"rhs"\s*:\s*"((?:[^"\\\n]|\\.)*)"\s*\}\s*\]')
 _EXAMINE = "#examineReceptacle.feedback#"
 
 
@@ -115,18 +118,20 @@ def read_dialect(grammar: str) -> Dialect:
     Raises:
         ConfigError: A rule is missing, or is more than a plain sentence over its own parameters.
     """
+    templates = dict(_TEMPLATE.findall(grammar))
     for action, expected in _COMMANDS.items():
-        template = _command_template(grammar, action)
+        template = _entry(templates, "action", action)
         if template != expected:
             raise ConfigError(
                 f"the game's grammar spells {action} as {template!r}, this engine plays ALFRED's {expected!r}; "
                 "regenerate the game with the public alfred.twl2"
             )
-    words = {"put_command": _sentence("PutObject", _command_template(grammar, "PutObject"), {"o": "o", "r": "r"})}
+    words = {"put_command": _sentence("PutObject", _entry(templates, "action", "PutObject"), {"o": "o", "r": "r"})}
     if not words["put_command"].startswith(("move ", "put ")):
         raise ConfigError(f"the game's put command must begin with 'move' or 'put', got {words['put_command']!r}")
+    rules = dict(_RULE.findall(grammar))
     for name, (rule, examines, parameters) in _FEEDBACK_RULES.items():
-        text = _rule_text(grammar, rule)
+        text = _unescape(_entry(rules, "plain rule", rule))
         if examines:
             if not text.endswith(_EXAMINE):
                 raise ConfigError(f"grammar rule {rule!r} must end in {_EXAMINE}, got {text!r}")
@@ -141,25 +146,21 @@ def read_instruction(grammar: str) -> str:
     Raises:
         ConfigError: There is no such rule, or it does not begin with "Your task is to: ".
     """
-    text = _rule_text(grammar, "task")
+    text = _unescape(_entry(dict(_RULE.findall(grammar)), "plain rule", "task"))
     head = "Your task is to: "
     if not text.startswith(head) or not text.endswith(".") or set("#{}[]|") & set(text):
         raise ConfigError(f"the grammar's task rule must read {head!r} and a plain sentence, got {text!r}")
     return text[len(head) : -1]
 
 
-def _command_template(grammar: str, action: str) -> str:
-    found = re.search(rf'^\s*action\s+{action}\s*\{{[^"]*?template\s*::\s*"([^"\n]*)"', grammar, re.MULTILINE)
-    if found is None:
-        raise ConfigError(f"the game's grammar has no action {action!r}: is this an ALFRED game?")
-    return found.group(1)
+def _entry(entries: dict[str, str], kind: str, name: str) -> str:
+    if name not in entries:
+        raise ConfigError(f"the game's grammar has no {kind} {name!r}: is this an ALFRED game?")
+    return entries[name]
 
 
-def _rule_text(grammar: str, rule: str) -> str:
-    found = re.search(rf'"{re.escape(rule)}"\s*:\s*\[\s*\{{\s*"rhs"\s*:\s*"((?:[^"\\\n]|\\.)*)"\s*\}}\s*\]', grammar)
-    if found is None:
-        raise ConfigError(f"the game's grammar has no plain rule {rule!r}: is this an ALFRED game?")
-    return found.group(1).replace('\\"', '"').replace("\\n", "\n")
+def _unescape(text: str) -> str:
+    return text.replace('\\"', '"').replace("\\n", "\n")
 
 
 def _sentence(rule: str, text: str, parameters: dict[str, str]) -> str:
@@ -171,8 +172,3 @@ def _sentence(rule: str, text: str, parameters: dict[str, str]) -> str:
             f"grammar rule {rule!r} must be a plain sentence over {sorted(parameters)} as {{x.name}}, got {text!r}"
         )
     return _PLACEHOLDER.sub(lambda match: "{" + parameters[match.group(1)] + "}", text)
-
-
-def dialect_words(dialect: Dialect) -> dict[str, str]:
-    """Return the dialect as a plain mapping, for hashing and for writing a grammar."""
-    return {field.name: getattr(dialect, field.name) for field in fields(dialect)}

@@ -7,7 +7,7 @@ lists them; sets of them are bit masks over those numbers.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from turnwise.envs.household.goal import compile_goal
@@ -228,6 +228,14 @@ class Scene:
             won=False,
             **flags,
         )
+
+
+def bits(mask: int) -> Iterator[int]:
+    """Yield the numbers in a mask, in ascending order."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 def listing(things: Sequence[str]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from turnwise.envs.household.game import Game, bits
-from turnwise.envs.household.scene import GameState
+from turnwise.envs.household.game import Game
+from turnwise.envs.household.scene import GameState, bits
 
 MAX_STATES = 30_000
 

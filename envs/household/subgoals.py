@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from turnwise.envs.household.game import Game, bits
-from turnwise.envs.household.scene import Move, Scene
+from turnwise.envs.household.game import Game
+from turnwise.envs.household.scene import Move, Scene, bits
 
 OUTCOME_LEVELS = ("untouched", "acted", "treated", "won")
 _ACTS = frozenset({"take", "put", "heat", "cool", "clean", "slice", "use"})

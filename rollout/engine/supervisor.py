@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 GRACE_S = 2.0
+IMPORT_S = 60.0  # what a zygote may take to import everything, if the deadline for a boot is shorter
 MAX_LOST = 3  # times an episode may be lost with a process that is not its own
 MAX_ZYGOTES = 5  # that die in a row without one finished episode
 
@@ -121,6 +122,7 @@ class Supervisor:
         await client.start()
         limit = self.spec.deadlines.boot_s
         if limit is not None:
+            limit = max(limit, IMPORT_S)
             asyncio.get_running_loop().call_later(limit, self._expect_ready, client, limit)
 
     def _expect_ready(self, client: ZygoteClient, limit: float) -> None:

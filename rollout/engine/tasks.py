@@ -22,7 +22,7 @@ class TaskRange(NamedTuple):
 
 
 def parse_tasks(spec: str) -> TaskRange:
-    """Read ``SPLIT``, ``SPLIT:N`` (the first N) or ``SPLIT:A-B`` (from A up to, not including, B, 0-based).
+    """Read ``SPLIT``, ``SPLIT:N`` (the first N, or all) or ``SPLIT:A-B`` (from A up to, not including, B, 0-based).
 
     Raises:
         ConfigError: ``spec`` is something else, or names no task.
@@ -40,19 +40,19 @@ def parse_tasks(spec: str) -> TaskRange:
 
 
 def take(tasks: TaskSet, wanted: TaskRange) -> list[str]:
-    """Return the ids of a range.
+    """Return the ids of a range; one that ends beyond the split ends with it.
+
+    So the same command plays a data set of any size: ``train:64`` is at most 64 tasks.
 
     Raises:
-        ConfigError: The split has fewer tasks.
+        ConfigError: The split ends before the range begins.
     """
     size = len(tasks)
-    stop = size if wanted.stop is None else wanted.stop
-    if stop > size or wanted.start >= size:
+    if wanted.start >= size:
         raise ConfigError(
-            f"the split {wanted.split!r} has {size} tasks, numbered from 0: "
-            f"tasks {wanted.start} to {stop - 1} were asked for"
+            f"the split {wanted.split!r} has {size} tasks, numbered from 0: tasks from {wanted.start} were asked for"
         )
-    return list(tasks.ids()[wanted.start : stop])
+    return list(tasks.ids()[wanted.start : wanted.stop])
 
 
 def check_ids(ids: Sequence[str], known: TaskSet) -> list[str]:

@@ -2,8 +2,9 @@
 
 from turnwise.rollout.store.errors import StoreError, StoreWarning
 from turnwise.rollout.store.jsonl import export_jsonl, import_jsonl, read_jsonl
+from turnwise.rollout.store.manifest import check_unused
 from turnwise.rollout.store.recordings import read_actions
-from turnwise.rollout.store.run_store import RunStore, check_unused
+from turnwise.rollout.store.run_store import RunStore
 
 __all__ = [
     "RunStore",

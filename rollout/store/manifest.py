@@ -42,6 +42,21 @@ def configuration(manifest: Mapping[str, Json]) -> dict[str, Json]:
     return {key: value for key, value in manifest.items() if key not in FACTS}
 
 
+def check_unused(folder: Path) -> None:
+    """Check that a new run may be made in ``folder``.
+
+    Raises:
+        ConfigError: It is a file, holds a run, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: a run is a directory, choose another path")
+    if (folder / MANIFEST).exists():
+        raise ConfigError(f"{folder} holds a run already: open it with mode 'a' to resume, or choose another")
+    # A writer killed right after it made the directory leaves hidden files only.
+    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty and not a run: choose another directory")
+
+
 def new_manifest(given: Mapping[str, Json]) -> dict[str, Json]:
     """Add to the caller's configuration what every run records about itself.
 

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-import msgspec
-
 from turnwise.errors import ConfigError, unknown_name
-from turnwise.records import Json, Trajectory, from_json, to_json
-from turnwise.rollout.store import journal, shards
-from turnwise.rollout.store.errors import StoreError
+from turnwise.records import Json, Trajectory, from_json
+from turnwise.rollout.store import shards
+from turnwise.rollout.store.appender import Appender, read_lines
+from turnwise.rollout.store.errors import StoreError, store_errors
 from turnwise.rollout.store.images import ImageFolder
 from turnwise.rollout.store.index import Index, Place, build_index, resolve_id, warn_damaged
-from turnwise.rollout.store.layout import IMAGES, MANIFEST, journal_path, next_number, shard_path
+from turnwise.rollout.store.layout import IMAGES
 from turnwise.rollout.store.lock import WriterLock, is_locked
-from turnwise.rollout.store.manifest import Status, new_manifest, read_manifest, write_manifest
+from turnwise.rollout.store.manifest import Status, check_unused, new_manifest, read_manifest, write_manifest
 from turnwise.rollout.store.recovery import recover
-from turnwise.rollout.store.schema import check_ranges, line_to_row
-
-log = logging.getLogger(__name__)
+from turnwise.rollout.store.schema import check_ranges, encode_line
 
 SHARD_ROWS = 256
 SHARD_BYTES = 64 * 2**20  # keeps a shard's text columns far below Arrow's 2 GiB per column
 FSYNC_INTERVAL_S = 2.0
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RunStore:
@@ -54,12 +47,9 @@ class RunStore:
         self.images = ImageFolder(path / IMAGES)
         self._manifest = manifest
         self._lock = lock
-        self._shard_rows = shard_rows
-        self._shard_bytes = shard_bytes
-        self._fsync_interval_s = fsync_interval_s
-        self._journal: journal.JournalWriter | None = None
-        self._number = next_number(path)
-        self._commit_failed_at = 0
+        self._appender = Appender(
+            path, shard_rows=shard_rows, shard_bytes=shard_bytes, fsync_interval_s=fsync_interval_s
+        )
         self._index = Index()
         self.refresh()
 
@@ -96,7 +86,7 @@ class RunStore:
         folder = Path(path)
         check_unused(folder)
         full = new_manifest(manifest)
-        with _store_errors(f"create {folder}"):
+        with store_errors(f"create {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             lock = WriterLock(folder)
             try:
@@ -138,7 +128,7 @@ class RunStore:
         if mode != "a":
             raise ConfigError(f"a run is opened with mode 'r' or 'a', got {mode!r}")
         read_manifest(folder)
-        with _store_errors(f"open {folder}"):
+        with store_errors(f"open {folder}"):
             lock = WriterLock(folder)
             try:
                 recover(folder)
@@ -246,7 +236,7 @@ class RunStore:
 
     def _read_file(self, path: Path, places: Mapping[str, Place]) -> Iterator[Trajectory]:
         if path.suffix != ".parquet":
-            yield from map(from_json, _lines(path, places))
+            yield from map(from_json, read_lines(path, places))
             return
         try:
             yield from (t for t in shards.read_shard(path) if t.id in places)
@@ -268,38 +258,9 @@ class RunStore:
         if trajectory.id in self._index.places:
             raise ConfigError(f"{self.path} holds the trajectory {trajectory.id!r} already: none is stored twice")
         check_ranges(trajectory)
-        line = _encode(trajectory)
-        if self._journal is None:
-            with _store_errors(f"write to {self.path}"):
-                path = journal_path(self.path, self._number)
-                self._journal = journal.JournalWriter(path, fsync_interval_s=self._fsync_interval_s)
-        offset = self._journal.append(line)
-        self._index.places[trajectory.id] = Place(self._journal.path, offset, len(line))
-        rows = self._journal.lines - self._commit_failed_at
-        if rows >= self._shard_rows or self._journal.size >= self._shard_bytes:
-            self._try_commit()
-
-    def _try_commit(self) -> None:
-        """Turn the journal into a shard; if the disk refuses, go on with the journal for a while."""
-        try:
-            self._commit()
-        except OSError as error:
-            self._commit_failed_at = self._journal.lines if self._journal else 0
-            log.warning("cannot write shard %d of %s (%s): its journal goes on", self._number, self.path, error)
-
-    def _commit(self) -> None:
-        """Write the shard, then drop its journal: at every moment one of the two is complete."""
-        current = self._journal
-        if current is None:
-            return
-        target = shard_path(self.path, self._number)
-        here = {name: place for name, place in self._index.places.items() if place.path == current.path}
-        shards.write_shard(target, [line_to_row(line) for line in _lines(current.path, here)])
-        self._index.places.update({name: Place(target, row) for row, name in enumerate(here)})
-        self._journal = None
-        self._commit_failed_at = 0
-        self._number += 1
-        current.drop()
+        line = encode_line(trajectory)
+        with store_errors(f"write to {self.path}"):
+            self._index.places.update(self._appender.append(trajectory.id, line))
 
     def update(self, **fields: Json) -> None:
         """Set fields of the manifest, such as a summary.
@@ -310,7 +271,7 @@ class RunStore:
         if self._lock is None:
             raise StoreError(f"{self.path} is open for reading: open it with mode 'a'")
         self._manifest.update(fields)
-        with _store_errors(f"write the manifest of {self.path}"):
+        with store_errors(f"write the manifest of {self.path}"):
             write_manifest(self.path, self._manifest)
 
     def close(self, status: Status | None = None) -> None:
@@ -325,14 +286,11 @@ class RunStore:
         if self._lock is None:
             return
         try:
-            with _store_errors(f"finish {self.path}"):
-                self._commit()
+            with store_errors(f"finish {self.path}"):
+                self._index.places.update(self._appender.commit())
                 self.update(status=status or "interrupted", counts={"trajectories": len(self)})
         finally:
-            if self._journal is not None:
-                with contextlib.suppress(OSError):
-                    self._journal.close()
-                self._journal = None
+            self._appender.close()
             self._lock.release()
             self._lock = None
 
@@ -345,55 +303,3 @@ class RunStore:
     ) -> None:
         """Close: complete after a clean block, interrupted after an exception."""
         self.close("interrupted" if kind else "complete")
-
-
-def check_unused(folder: Path) -> None:
-    """Check that a new run may be made in ``folder``.
-
-    Raises:
-        ConfigError: It is a file, holds a run, or holds something else.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file: a run is a directory, choose another path")
-    if (folder / MANIFEST).exists():
-        raise ConfigError(f"{folder} holds a run already: open it with mode 'a' to resume, or choose another")
-    # A writer killed right after it made the directory leaves hidden files only.
-    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty and not a run: choose another directory")
-
-
-def _lines(path: Path, places: Mapping[str, Place]) -> Iterator[bytes]:
-    """Yield a journal's lines at the given places, in their order."""
-    with path.open("rb") as file:
-        for place in places.values():
-            file.seek(place.at)
-            yield file.read(place.size or 0)
-
-
-def _encode(trajectory: Trajectory) -> bytes:
-    try:
-        return to_json(trajectory)
-    except ConfigError as error:
-        if not isinstance(error.__cause__, UnicodeEncodeError):
-            raise
-        # Half a surrogate pair, which an agent may send, has no UTF-8 form: keep the rest of the text.
-        return msgspec.json.encode(_without_surrogates(msgspec.to_builtins(trajectory)), order="deterministic")
-
-
-def _without_surrogates(value: Json) -> Json:
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_surrogates(item) for item in value]
-    return value
-
-
-@contextlib.contextmanager
-def _store_errors(doing: str) -> Iterator[None]:
-    """Turn what the operating system refuses into a :class:`StoreError`."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"cannot {doing}: {error}. What was stored before is safe.") from error

@@ -8,17 +8,19 @@ reader can unnest.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
 import msgspec
 
 from turnwise.errors import ConfigError
-from turnwise.records import Json, Trajectory, from_builtins
+from turnwise.records import Json, Trajectory, from_builtins, to_json
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.decode
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_SEED = 2**64 - 1
 _INT64 = range(-(2**63), 2**63)
 
@@ -107,6 +109,31 @@ def _extremes(ids: tuple[int, ...]) -> tuple[int, ...]:
 def to_row(trajectory: Trajectory) -> dict[str, Any]:
     """Return the trajectory as a row of :func:`arrow_schema`."""
     return _row(msgspec.to_builtins(trajectory))
+
+
+def encode_line(trajectory: Trajectory) -> bytes:
+    """Return the trajectory as one line of JSON, as the journal holds it.
+
+    Raises:
+        ConfigError: It holds something that is not JSON.
+    """
+    try:
+        return to_json(trajectory)
+    except ConfigError as error:
+        if not isinstance(error.__cause__, UnicodeEncodeError):
+            raise
+        # Half a surrogate pair, which an agent may send, has no UTF-8 form: keep the rest of the text.
+        return _encode(_without_surrogates(msgspec.to_builtins(trajectory)))
+
+
+def _without_surrogates(value: Json) -> Json:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_surrogates(item) for item in value]
+    return value
 
 
 def line_to_row(line: bytes) -> dict[str, Any]:

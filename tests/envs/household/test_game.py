@@ -119,7 +119,7 @@ def test_memory_of_local_moves_is_bounded_and_does_not_change_the_game(
 
     first = walk()
     crowded.local_moves.clear()
-    monkeypatch.setattr("turnwise.envs.household.game._MAX_LOCAL_MOVES", 2)
+    monkeypatch.setattr("turnwise.envs.household.moves._MAX_LOCAL_MOVES", 2)
     assert walk() == first
     assert len(crowded.local_moves) <= 2
 

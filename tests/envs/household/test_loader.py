@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from turnwise.envs.household import HouseholdEnv, loader
+from turnwise.envs.household import HouseholdEnv, gamefile, loader
 from turnwise.envs.household.loader import load_games
 from turnwise.errors import ConfigError, UnknownNameError
 
@@ -114,7 +114,7 @@ def test_listing_a_tree_reads_no_game(tree: Path, monkeypatch: pytest.MonkeyPatc
     def read(path: Path) -> bytes:
         raise AssertionError(f"{path} was read")
 
-    monkeypatch.setattr(loader, "_read_bytes", read)
+    monkeypatch.setattr(gamefile, "_read_bytes", read)
     tasks = load_games(str(tree), "train")
     assert len(tasks) == 2
     with pytest.raises(AssertionError, match="was read"):

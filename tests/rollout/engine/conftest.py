@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # workers get it too: the engine passes it on
 
 import chaosworld  # noqa: E402
+
+# Other test sessions may run on this machine: every process below this one inherits the token.
+SESSION, TOKEN = "TURNWISE_TEST_SESSION", secrets.token_hex(8)
+os.environ[SESSION] = TOKEN
 
 register_env(chaosworld.ENV_ID, "chaosworld:ChaosEnv")
 agents.register("chaotic", "chaosworld:ChaosAgent")
@@ -57,14 +62,24 @@ def noted(folder: Path, name: str) -> set[int]:
     return {int(path.name.rpartition("-")[2]) for path in folder.glob(f"{name}-*")}
 
 
-def zygotes() -> set[int]:
-    """Return the zygotes and their children that run on this machine on our account."""
+def _of_this_session(text: str) -> set[int]:
+    """Return the processes that this test session started and that have ``text`` in their command line."""
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if any("turnwise.rollout.engine.zygote" in part for part in process.cmdline()):
+            if any(text in part for part in process.cmdline()) and process.environ().get(SESSION) == TOKEN:
                 found.add(process.pid)
     return found
+
+
+def zygotes() -> set[int]:
+    """Return the running zygotes and their children."""
+    return alive(_of_this_session("turnwise.rollout.engine.zygote"))
+
+
+def workers() -> set[int]:
+    """Return the running Ray actors of ours."""
+    return alive(_of_this_session("RolloutWorker"))
 
 
 @pytest.fixture

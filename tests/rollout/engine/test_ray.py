@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from turnwise.records import Trajectory, to_json, without_timings
 from turnwise.rollout import Deadlines, Rollout
 from turnwise.rollout.store import RunStore
 
-from .conftest import HERE, alive, noted, wait_until, zygotes
+from .conftest import HERE, alive, noted, wait_until, workers, zygotes
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -33,16 +32,6 @@ def cluster() -> Iterator[None]:
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-
-
-def workers() -> set[int]:
-    """Return the process ids of our actors."""
-    found = set()
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if any("RolloutWorker" in part for part in process.cmdline()):
-                found.add(process.pid)
-    return found
 
 
 @pytest.fixture

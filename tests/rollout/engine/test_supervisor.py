@@ -238,6 +238,38 @@ def test_a_world_that_cannot_boot_stops_the_worker(changes: dict[str, Any], mess
         play(8, slots=2, **changes)
 
 
+ELSEWHERE = """
+import os, time
+from chaosworld import ChaosEnv
+if {mark!r} in os.environ:
+    {fault}
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("time.sleep(3600)", "took more than 2 s"),
+        ("os._exit(3)", "what it printed says why"),
+        ("raise ImportError('no such luck')", "no such luck"),
+    ],
+)
+def test_an_import_that_fails_in_the_worker_only(
+    fault: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from turnwise import registry
+    from turnwise.rollout.engine import supervisor
+    from turnwise.rollout.engine.processes import MARK
+
+    name = f"elsewhere_{abs(hash(fault))}"
+    (tmp_path / f"{name}.py").write_text(ELSEWHERE.format(mark=MARK, fault=fault))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(supervisor, "IMPORT_S", 2.0)
+    monkeypatch.setitem(registry.envs._entries, "chaos/Elsewhere-v0", f"{name}:ChaosEnv")
+    with pytest.raises(AssertionError, match=message):
+        play(4, env="chaos/Elsewhere-v0", deadlines=Deadlines(boot_s=1.0))
+
+
 def test_what_a_world_leaves_behind_is_killed(notes: Path) -> None:
     faults = {"ep-0000": "step:grandchild-exit", "ep-0001": "step:raise"}
     played = play(6, env_options={"faults": faults, "notes": str(notes)})
