@@ -136,3 +136,10 @@ def interpreter(version: str) -> str | None:
         if probe.returncode == 0:
             return candidate
     return None
+
+
+def test_every_core_module_is_held_to_the_import_rule() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = set(yaml.safe_load("[" + text.split("source_modules = [", 1)[1].split("]", 1)[0] + "]"))
+    modules = {f"turnwise.{path.stem}" for path in (ROOT / "core").glob("*.py") if path.stem != "__init__"}
+    assert listed == modules

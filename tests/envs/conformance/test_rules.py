@@ -16,6 +16,7 @@ import pytest
 from turnwise.actions import ActionGrammar, ActionProblem, ActionSpec
 from turnwise.env import MAX_OBSERVATION_CHARS, ReplayState, StepResult, TurnEnv
 from turnwise.envs.conformance import RULES, Report, check
+from turnwise.envs.conformance.skill import _lower_bound
 from turnwise.errors import ConfigError, unknown_name
 from turnwise.protocols import TaskSet
 from turnwise.records import Action, Task
@@ -496,6 +497,15 @@ def count_buzzes(env: Any, action: Action) -> StepResult[str]:
     return replace(result, observation=f"Open after {env.buzzes} buzzes.") if result.terminated else result
 
 
+def dislike(env: LockEnv, problem: ActionProblem) -> StepResult[str]:
+    raise ValueError("bad bytes")
+
+
+def scramble(env: LockEnv, problem: ActionProblem) -> StepResult[str]:
+    env.code = [-1] * len(env.code)
+    return LockEnv._reject(env, problem)
+
+
 def jam(env: Any, digit: str) -> StepResult[str]:
     env.jammed |= not digit.isdigit()
     return env._result_of("Jammed.") if env.jammed else LockEnv._press(env, digit)
@@ -586,6 +596,8 @@ DEMANDS: list[tuple[str, str, dict[str, Any]]] = [
     ("state-restore", "restored after random turns", {"buzzes": 0, "_apply": count_buzzes}),
     ("malformed-actions", "action_error does not say", info_with(action_error="")),
     ("malformed-actions", "not False", info_with(action_valid=True)),
+    ("malformed-actions", "step() raised ValueError: 'bad bytes'", {"_reject": dislike}),
+    ("malformed-actions", "no longer lead to its outcome", {"_reject": scramble}),
     ("malformed-actions", "it ended the episode", rejecting(terminated=True)),
     ("malformed-actions", "has 50000 characters", rejecting(observation="x" * 50_000)),
     ("hostile-arguments", "the expert no longer solves", {"jammed": False, "_press": jam}),
@@ -606,6 +618,17 @@ def test_each_demand_of_a_rule_is_made(rule: str, problem: str, changes: dict[st
     (finding,) = check(variant, episodes=3, rules=[rule])
     assert not finding.ok
     assert problem in finding.detail
+
+
+def test_a_world_may_have_no_levels() -> None:
+    variant = type("Flat", (LockEnv,), {"outcome_levels": ()} | result_with(level=None))
+    assert broken_rules(check(variant, episodes=3)) == []
+
+
+@pytest.mark.parametrize(("wins", "trials", "low"), [(10, 20, 0.2993), (0, 20, 0.0), (20, 20, 0.8389), (1, 2, 0.0945)])
+def test_the_confidence_bound_is_wilsons(wins: int, trials: int, low: float) -> None:
+    # Worked separately with z = 1.959964.
+    assert _lower_bound(wins, trials) == pytest.approx(low, abs=5e-5)
 
 
 def test_a_world_that_does_not_cut_is_caught() -> None:

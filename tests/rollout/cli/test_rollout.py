@@ -150,7 +150,7 @@ def test_the_household_from_rollout_to_replay(cli, tmp_path) -> None:
 
 def test_the_real_kitchen_with_the_same_command(cli, tmp_path, shared_data) -> None:
     path, real = tmp_path / "run", shared_data / "alfworld" / "real"
-    args = ("rollout", "--data", real, "--tasks", "train:1", "--group", 3, "--agent", "noisy-expert", *IN_PROCESS)
+    args = ("rollout", "--data", real, "--tasks", "train:64", "--group", 3, "--agent", "noisy-expert", *IN_PROCESS)
     found = json.loads(cli(*args, "--out", path, "--json").stdout)["summary"]
     assert (found["episodes"], found["failed"]) == (3, 0)
     assert "3 of 3 trajectories replayed the same" in cli("replay", path).output
