@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -27,6 +28,12 @@ WAITING, NO_OP = "bench/Waiting-v0", "bench/NoOp-v0"
 ONE_REWARD = {"version": 1, "rewards": [{"name": "turn_cost"}]}
 
 
+@functools.cache
+def _numbered(split: str) -> ListTaskSet:
+    """Static tables belong to the process, not to each environment."""
+    return ListTaskSet([Task(id=f"{i:04d}", split=split, instruction="Wait.") for i in range(4096)], split=split)
+
+
 class WaitingEnv(TurnEnv[str]):
     """Episodes of ``turns`` turns that take ``sleep_s`` seconds each; a task may misbehave at its second step."""
 
@@ -41,7 +48,8 @@ class WaitingEnv(TurnEnv[str]):
 
     @classmethod
     def make_task_set(cls, *, data: str | None = None, split: str = "train") -> ListTaskSet:
-        return ListTaskSet([Task(id=f"{i:04d}", split=split, instruction="Wait.") for i in range(4096)], split=split)
+        """Numbered tasks."""
+        return _numbered(split)
 
     def _begin(self, task: Task) -> StepResult[str]:
         self._played = 0
@@ -71,11 +79,13 @@ class NoOpEnv(gymnasium.Env[str, str]):
         self._turns, self._played = turns, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Begin."""
         super().reset(seed=seed)
         self._played = 0
         return "begin", {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Count."""
         self._played += 1
         return "went on", 0.0, self._played >= self._turns, False, {}
 
@@ -90,10 +100,12 @@ class NumbersEnv(gymnasium.Env[np.ndarray, int]):
         self._sleep_s = sleep_s
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Begin."""
         super().reset(seed=seed)
         return np.zeros(1, np.float32), {}
 
     def step(self, action: int) -> Any:
+        """Wait."""
         time.sleep(self._sleep_s)
         return np.zeros(1, np.float32), 0.0, False, False, {}
 
@@ -106,12 +118,14 @@ class Waiter:
 
     @classmethod
     def from_spec(cls, rest: str) -> Waiter:
+        """Make it."""
         return cls()
 
     def reset(self, episode: Episode) -> None:
         """Nothing to begin."""
 
     def act(self, observation: Any, info: Info) -> AgentMessage:
+        """Say it."""
         return AgentMessage(text="wait")
 
 

@@ -82,13 +82,14 @@ class RewardValue(Record, frozen=True, kw_only=True):
     evidence: dict[str, Json] = {}
 
     def __post_init__(self) -> None:
+        # Spelled out, as in Turn: a run makes a dozen of these a turn, and need not format messages for all.
         if self.value is None:
-            _require(bool(self.invalid), "a reward without a value needs a reason: RewardValue(invalid='...')")
-        else:
-            _require(
-                self.invalid is None, f"a reward is valid or invalid, got value={self.value!r} and {self.invalid!r}"
-            )
-            _require(math.isfinite(self.value), f"a reward value must be finite, got {self.value!r}")
+            if not self.invalid:
+                raise ConfigError("a reward without a value needs a reason: RewardValue(invalid='...')")
+        elif self.invalid is not None:
+            raise ConfigError(f"a reward is valid or invalid, got value={self.value!r} and {self.invalid!r}")
+        elif not math.isfinite(self.value):
+            raise ConfigError(f"a reward value must be finite, got {self.value!r}")
 
     @property
     def valid(self) -> bool:
@@ -190,8 +191,10 @@ class Turn(Record, frozen=True, kw_only=True):
     timings: Timings = Timings()
 
     def __post_init__(self) -> None:
-        _require(math.isfinite(self.env_reward), f"env_reward must be finite, got {self.env_reward!r}")
-        _require(0.0 <= self.progress <= 1.0, f"progress must be in [0, 1], got {self.progress!r}")
+        if not math.isfinite(self.env_reward):
+            raise ConfigError(f"env_reward must be finite, got {self.env_reward!r}")
+        if not 0.0 <= self.progress <= 1.0:
+            raise ConfigError(f"progress must be in [0, 1], got {self.progress!r}")
         if self.token_span is not None:
             start, end = self.token_span
             _require(0 <= start <= end, f"token_span needs 0 <= start <= end, got {self.token_span}")
@@ -292,7 +295,8 @@ class Trajectory(Record, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for position, turn in enumerate(self.turns):
-            _require(turn.index == position, f"turn {position} of {self.id} carries index {turn.index}")
+            if turn.index != position:
+                raise ConfigError(f"turn {position} of {self.id} carries index {turn.index}")
         if self.ending.kind == "failed":
             _require(self.outcome is None, f"{self.id} failed, so it has no outcome")
         if self.tokens is not None:

@@ -195,14 +195,15 @@ def levels(subject: Subject) -> str:
         for played in sampled(subject, env):
             before = 0
             for turn, (_, info) in enumerate(played.seen):
-                level = info["level"]
+                level, where = info["level"], f"observation {turn}"
                 known = level in names if names else level is None
-                demand(known, f"observation {turn}: level {level!r} is not one of outcome_levels {names}")
-                rank = names.index(level) if level in names else 0
-                demand(rank >= before, f"observation {turn}: the level fell from {names[before]!r} to {level!r}")
-                top = not names or (rank == len(names) - 1) == info["success"]
-                demand(top, f"observation {turn}: level {level!r} with success={info['success']}")
-                before = rank
+                demand(known, f"{where}: level {level!r} is not one of outcome_levels {names}")
+                if names:
+                    rank = names.index(level)
+                    demand(rank >= before, f"{where}: the level fell from {names[before]!r} to {level!r}")
+                    top = rank == len(names) - 1
+                    demand(top == info["success"], f"{where}: level {level!r} with success={info['success']}")
+                    before = rank
     return " < ".join(names) or "no levels declared"
 
 

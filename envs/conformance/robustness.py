@@ -18,6 +18,11 @@ _EXPLANATION_CHARS = 20_000
 _UNMOVED = ("progress", "success", "level", "admissible_actions", "task_id")
 
 
+def _patience(subject: Subject, env: TurnEnv[Any]) -> int:
+    """Return how many turns an expert gets where the cap is lifted to make room for the messages."""
+    return int(subject.options.get("max_turns") or env.default_max_turns)
+
+
 def _sturdy(env: TurnEnv[Any], message: str, what: str) -> tuple[dict[str, Any], bool]:
     """Send a message that must neither raise nor leave the contract; returns info and whether it ended."""
     try:
@@ -42,7 +47,7 @@ def malformed_actions(subject: Subject) -> str:
     """Send every malformed message, then let the expert finish."""
     with subject.make(max_turns=100_000) as env:
         task_id = subject.task_ids(env)[0]
-        expert = play_expert(env, seed=0, task_id=task_id)
+        expert = play_expert(env, seed=0, task_id=task_id, turns=_patience(subject, env))
         _, before = env.reset(seed=0, options={"task_id": task_id})
         for what, message in MALFORMED.items():
             info, over = _sturdy(env, message, what)
@@ -72,7 +77,7 @@ def hostile_arguments(subject: Subject) -> str:
             _, over = _sturdy(env, call, f"the call {short(call)}")
             if over:  # a wrong answer may end the episode
                 env.reset(seed=0, options={"task_id": task_id})
-        played = play_expert(env, seed=0, task_id=task_id)
+        played = play_expert(env, seed=0, task_id=task_id, turns=_patience(subject, env))
         demand(played.seen[-1][1]["success"], "after hostile arguments the expert no longer solves its task")
     return f"{len(calls)} calls"
 

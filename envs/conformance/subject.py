@@ -141,8 +141,15 @@ def proceed(
     return tuple(steps)
 
 
-def play_expert(env: TurnEnv[Any], *, seed: int, task_id: str | None = None, kind: str | None = None) -> Played:
-    """Play an episode with one of the environment's own experts."""
+def play_expert(
+    env: TurnEnv[Any],
+    *,
+    seed: int,
+    task_id: str | None = None,
+    kind: str | None = None,
+    turns: int | None = None,
+) -> Played:
+    """Play an episode with one of the environment's own experts; see :func:`play`."""
     asked: list[Any] = []
 
     def policy(observation: Any, info: Mapping[str, Any]) -> str:
@@ -150,7 +157,7 @@ def play_expert(env: TurnEnv[Any], *, seed: int, task_id: str | None = None, kin
             asked.append(env.expert(kind))
         return str(asked[0].act(observation, info))
 
-    return play(env, policy, seed=seed, task_id=task_id)
+    return play(env, policy, seed=seed, task_id=task_id, turns=turns)
 
 
 def text_of(observation: Any) -> str:
