@@ -22,11 +22,12 @@ MARK = "TURNWISE_ZYGOTE"  # every process below a zygote inherits this variable
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LINUX = sys.platform == "linux"
+_LIBC = ctypes.CDLL(None, use_errno=True) if _LINUX else None
 
 
 def _prctl(option: int, value: int) -> None:
-    if _LINUX:
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+    if _LIBC is not None:
+        _LIBC.prctl(option, value, 0, 0, 0)
 
 
 def adopt_orphans() -> None:
@@ -96,8 +97,13 @@ def limit_memory(limit: int) -> None:
     """
     if not _LINUX:
         return
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        used = next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmData:")), 0)
+    # Plain reads: text files would pull codecs into every child, each with copies of the pages they touch.
+    fd = os.open("/proc/self/status", os.O_RDONLY)
+    try:
+        status = os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)
+    used = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(b"VmData:")), 0)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = used + limit
     if hard != resource.RLIM_INFINITY:

@@ -220,9 +220,6 @@ def main(argv: list[str]) -> int:
         text = encode(Failure(boundary=error.boundary, kind="boot", message=str(error)))
         control.sendall(REPORT.pack(REFUSED, 0, 0, len(text)) + text)
         return 1
-    # Collections would touch, and so copy, every shared page; what is here now never becomes garbage.
-    gc.collect()
-    gc.disable()
-    gc.freeze()
+    gc.freeze()  # what is here now never becomes garbage, and a collection would copy every page of it
     Zygote(control, beats, kit).serve()
     return 0

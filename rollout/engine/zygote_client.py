@@ -24,8 +24,10 @@ FORKS_IN_FLIGHT = 16  # descriptors on their way count against the limit on open
 CLOSE_S = 5.0
 # Ray kills the direct children of a worker that ends, which would leave no one to kill those below:
 # the zygote is a grandchild, and ends by itself when its socket closes.
+# No garbage collection before the forks: it would leave holes that each child fills with copies of its own.
 _RUN = """
-import os, sys
+import gc, os, sys
+gc.disable()
 if os.fork():
     os._exit(0)
 os.setsid()  # Ctrl-C in a terminal is for the driver

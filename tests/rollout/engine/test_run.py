@@ -34,7 +34,7 @@ def as_bytes(trajectories: Any) -> dict[str, bytes]:
         ({"rewards": "defualt"}, "Did you mean 'default'"),
         ({"tasks": "train:0"}, "names no task"),
         ({"tasks": "train:5-5"}, "names no task"),
-        ({"tasks": "train:4000"}, "has 2000 tasks"),
+        ({"tasks": "train:2000-2010"}, "has 2000 tasks"),
         ({"tasks": "train:1-2-3"}, "SPLIT:A-B"),
         ({"tasks": ""}, "SPLIT"),
         ({"tasks": []}, "empty"),
