@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BUILTIN_ENVS = {
     "turnwise/Household-v0": "turnwise.envs.household:HouseholdEnv",
+    "turnwise/SearchQA-v0": "turnwise.envs.searchqa:SearchQAEnv",
 }
 BUILTIN_REWARDS = {
     "outcome": "turnwise.rewards.outcome:Outcome",
@@ -45,6 +46,9 @@ _EXTRAS = {
     "uvicorn": "serve",
     "playwright": "browser",
     "docker": "docker",
+    "httpx": "serve",
+    "bm25s": "search",
+    "tantivy": "search",
 }
 
 
