@@ -35,6 +35,12 @@ BUILTIN_REWARDS = {
     "repeat_penalty": "turnwise.rewards.repeat_penalty:RepeatPenalty",
     "turn_cost": "turnwise.rewards.turn_cost:TurnCost",
     "gated": "turnwise.rewards.gated:Gated",
+    "information_gain": "turnwise.rewards.information_gain:InformationGain",
+    "citation_rubric": "turnwise.rewards.citation_rubric:CitationRubric",
+    "retrieval_recall": "turnwise.rewards.retrieval_recall:RetrievalRecall",
+    "redundant_search": "turnwise.rewards.redundant_search:RedundantSearch",
+    "search_r2": "turnwise.rewards.useful_search:SearchR2",
+    "reseek_judge": "turnwise.rewards.useful_search:ReSeekJudge",
     "sum": "turnwise.rewards.compose:WeightedSum",
 }
 # Modules of our extras, so that a missing one is named together with its install command.

@@ -118,5 +118,15 @@ def check_std(std: str, eps: float) -> None:
     """
     if std not in ("unbiased", "biased"):
         raise ConfigError(f"std must be 'unbiased' (n-1) or 'biased' (n), got {std!r}")
+    check_eps(eps)
+
+
+def check_eps(eps: float) -> float:
+    """Return what is added to a deviation.
+
+    Raises:
+        ConfigError: It is no finite number of at least 0.
+    """
     if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0.0 <= eps < np.inf:
         raise ConfigError(f"eps must be a number of at least 0, got {eps!r}")
+    return float(eps)

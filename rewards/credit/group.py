@@ -93,8 +93,19 @@ class GroupCredit:
             ConfigError: The trajectories are of several tasks, one is there twice, or the reward
                 was not attached.
         """
-        _check_group(group)
-        returns = [return_to_go(self._rewards(trajectory), gamma=self.gamma) for trajectory in group]
+        check_group(group)
+        return self.assign_values(group, [self._rewards(trajectory) for trajectory in group])
+
+    def assign_values(
+        self, group: Sequence[Trajectory], values: Sequence[Sequence[float | None]]
+    ) -> tuple[TurnAdvantages, ...]:
+        """Return the advantages for rewards that are given instead of attached.
+
+        Args:
+            group: The trajectories.
+            values: For each trajectory one reward per turn; None where it is invalid.
+        """
+        returns = [return_to_go(row, gamma=self.gamma) for row in values]
         usable = [i for i, trajectory in enumerate(group) if not trajectory.failed and trajectory.turns]
         columns = max((len(group[i].turns) for i in usable), default=0) if self.level == "turn" else 1
         held, known = _held([returns[i] for i in usable], columns)
@@ -103,7 +114,7 @@ class GroupCredit:
         return tuple(self._spread(trajectory, rows.get(i)) for i, trajectory in enumerate(group))
 
     def _rewards(self, trajectory: Trajectory) -> list[float | None]:
-        return plain([_reward_of(trajectory, position, self.reward) for position in range(len(trajectory.turns))])
+        return plain([reward_of(trajectory, position, self.reward) for position in range(len(trajectory.turns))])
 
     def _estimate(self, returns: Floats, valid: Bools) -> Floats:
         if self.estimator == "grpo":
@@ -133,7 +144,12 @@ def _held(returns: Sequence[tuple[Floats, Bools]], columns: int) -> tuple[Floats
     return held, known
 
 
-def _check_group(group: Sequence[Trajectory]) -> None:
+def check_group(group: Sequence[Trajectory]) -> None:
+    """Check that trajectories are a group.
+
+    Raises:
+        ConfigError: They are of several tasks, or one is there twice.
+    """
     keys = sorted({(trajectory.env_id, trajectory.group) for trajectory in group})
     if len(keys) > 1:
         raise ConfigError(
@@ -147,7 +163,12 @@ def _check_group(group: Sequence[Trajectory]) -> None:
         seen.add(trajectory.id)
 
 
-def _reward_of(trajectory: Trajectory, position: int, name: str) -> RewardValue:
+def reward_of(trajectory: Trajectory, position: int, name: str) -> RewardValue:
+    """Return the attached reward of a turn.
+
+    Raises:
+        ConfigError: None was attached under this name; the message lists near misses.
+    """
     rewards = trajectory.turns[position].rewards
     if name not in rewards:
         known = did_you_mean(name, rewards) if rewards else " It has none: attach some with RewardTree.attach()."

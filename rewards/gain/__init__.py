@@ -1,0 +1,1 @@
+"""What information gain is made of: answers, beliefs of models, and exact beliefs of embedded worlds."""
