@@ -31,7 +31,7 @@ $(VENV)/demo: $(VENV)/made pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/demo
 	@echo "installing what the tests and linters need ..."
-	@$(PIP) --editable '.[ray,search,dev]'
+	@$(PIP) --editable '.[ray,torch,search,llm,dev]'
 	@touch $@
 
 demo: $(VENV)/demo

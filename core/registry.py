@@ -52,7 +52,7 @@ _EXTRAS = {
     "uvicorn": "serve",
     "playwright": "browser",
     "docker": "docker",
-    "httpx": "serve",
+    "httpx": "llm",
     "bm25s": "search",
     "tantivy": "search",
 }
