@@ -142,7 +142,7 @@ def register() -> None:
 class PeakMemory:
     """Peak of the proportional set size of this process and all below it, in MB, sampled from a thread."""
 
-    def __init__(self, every_s: float = 1.0) -> None:
+    def __init__(self, every_s: float = 2.5) -> None:
         self.peak_mb = 0.0
         self.processes = 0
         self._every_s = every_s

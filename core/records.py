@@ -205,7 +205,8 @@ class Failure(Record, frozen=True, kw_only=True):
 
     Attributes:
         boundary: Where it failed.
-        kind: ``"exception"``, ``"hang"``, ``"exit"``, ``"memory"`` or ``"boot"``.
+        kind: ``"exception"``, ``"hang"``, ``"exit"``, ``"memory"``, ``"boot"``, or ``"deadline"`` for an
+            episode cut by ``"time"``.
         message: What happened, for a person.
         turn: The turn being played, or None when it failed in reset or before.
     """

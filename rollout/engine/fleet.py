@@ -36,6 +36,7 @@ POLL_S = 1.0  # a worker answers after this long even if no episode finished
 SILENT_S = 60.0  # a worker that has not answered for so long is lost
 START_S = 180.0  # the same before its first answer: it waits for a CPU, and imports
 CLOSE_S = 6.0
+AHEAD_S = 0.1  # a worker is given what it finishes in this time beyond what it can play at once
 MAX_LOST = 3  # workers that an episode may be lost with
 MAX_WORKERS_LOST = 5  # in a row without one finished episode
 
@@ -53,6 +54,11 @@ class _Worker:
     call: Any = None
     called: float = 0.0
     answered: bool = False
+    speed: float = 0.0  # episodes a second, lately
+
+    def ahead(self) -> int:
+        """Return how many episodes should wait in the worker, so that no slot waits for us."""
+        return 1 + int(self.speed * AHEAD_S)
 
 
 class Fleet:
@@ -76,28 +82,32 @@ class Fleet:
         self._again: deque[EpisodeRequest] = deque()
         self._finished: deque[tuple[EpisodeRequest, Recording]] = deque()
         self._actor_class: Any = None
+        self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> Fleet:
         """Connect to Ray and start the workers."""
-        self._cluster.__enter__()
-        self._actor_class = self._ray.remote(
-            num_cpus=self._cluster.cpus_per_worker(self._count), scheduling_strategy="SPREAD", max_restarts=0
-        )(RolloutWorker)
-        self._workers = [self._hire() for _ in range(self._count)]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._cluster)
+            stack.callback(self._dismiss_all)
+            self._actor_class = self._ray.remote(
+                num_cpus=self._cluster.cpus_per_worker(self._count), scheduling_strategy="SPREAD", max_restarts=0
+            )(RolloutWorker)
+            self._workers = [self._hire() for _ in range(self._count)]
+            self._exit = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the workers with all their processes."""
-        try:
-            closing = [worker.actor.close.remote() for worker in self._workers]
-            if closing:
-                self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
-            for worker in self._workers:
-                self._dismiss(worker)
-        finally:
-            self._cluster.__exit__(kind, error, trace)
+        self._exit.close()
+
+    def _dismiss_all(self) -> None:
+        closing = [worker.actor.close.remote() for worker in self._workers]
+        if closing:
+            self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
+        for worker in self._workers:
+            self._dismiss(worker)
 
     def _hire(self) -> _Worker:
         return _Worker(actor=self._actor_class.remote(encode(self._spec)))
@@ -118,7 +128,8 @@ class Fleet:
         backlog: deque[EpisodeRequest] = deque()
         exhausted = False
         while True:
-            while not exhausted and len(backlog) <= 2 * self._spec.slots * len(self._workers):
+            enough = sum(2 * self._spec.slots + worker.ahead() for worker in self._workers)
+            while not exhausted and len(backlog) <= enough:
                 request = next(waiting, None)
                 exhausted = request is None
                 if request is not None:
@@ -140,10 +151,11 @@ class Fleet:
         """Give an idle line to a worker something to do: new episodes, and the question for results."""
         if worker.call is not None:
             return
-        # Twice what fits, so that no slot waits for us; at the end of a run only what fits, so that no
-        # episode queues behind another while a slot elsewhere is free.
+        # At the end of a run only what fits, so that no episode queues behind another while a slot
+        # elsewhere is free.
         slots = self._spec.slots
-        room = (2 * slots if len(backlog) > slots * len(self._workers) else slots) - len(worker.given)
+        ahead = worker.ahead() if len(backlog) > slots * len(self._workers) else 0
+        room = slots + ahead - len(worker.given)
         batch = [backlog.popleft() for _ in range(max(0, min(room, len(backlog))))]
         worker.given.update((request.id, request) for request in batch)
         if worker.given:
@@ -166,9 +178,14 @@ class Fleet:
         try:
             results, fatal = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
-            self._replace(worker, f"a worker was lost ({type(error).__name__})")
+            # A task's error ends in the exception; an actor's death begins with the reason.
+            lines = str(error).strip().splitlines() or ["no reason given"]
+            reason = lines[-1] if isinstance(error, self._ray.exceptions.RayTaskError) else lines[0]
+            self._replace(worker, f"a worker was lost ({type(error).__name__}: {reason.strip()[:300]})")
             return
         worker.answered = True
+        lately = len(results) / max(time.monotonic() - worker.called, 1e-3)
+        worker.speed += 0.3 * (lately - worker.speed)
         for name, data in results:
             request = worker.given.pop(name, None)
             if request is not None:

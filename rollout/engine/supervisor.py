@@ -34,6 +34,7 @@ from turnwise.rollout.engine.zygote_client import ZygoteClient
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
+LINGER_S = 0.02  # after the first result: short episodes come back in batches, and a call is not free
 GRACE_S = 2.0
 IMPORT_S = 60.0  # what a zygote may take to import everything, if the deadline for a boot is shorter
 MAX_LOST = 3  # times an episode may be lost with a process that is not its own
@@ -87,6 +88,7 @@ class Supervisor:
             self._news.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._news.wait(), max_wait)
+                await asyncio.sleep(LINGER_S)
         results, self._results = self._results, []
         return results
 
@@ -187,13 +189,21 @@ class Supervisor:
             self._give(next(iter(ready.values())), self._queue.popleft())
         missing = len(self._queue) - len(self._in[SlotState.BOOTING])
         if missing > 0 and time.monotonic() >= self._boot_after:
-            for slot in list(self._in[SlotState.EMPTY].values())[:missing]:
-                self._boot(slot, client)
+            try:
+                for slot in list(self._in[SlotState.EMPTY].values())[:missing]:
+                    self._boot(slot, client)
+            except OSError as error:
+                self._boot_failed("transport", f"this machine has no room for {len(self._slots)} slots: {error}")
 
     def _boot(self, slot: Slot, client: ZygoteClient) -> None:
-        ours, theirs = socket.socketpair()
+        journal = shared_file("turnwise-journal", entries.FIRST_BYTES)
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            os.close(journal)
+            raise
         ours.setblocking(False)
-        slot.sock, slot.journal = ours, shared_file("turnwise-journal", entries.FIRST_BYTES)
+        slot.sock, slot.journal = ours, journal
         self._move(slot, SlotState.BOOTING)
         self._beats.booting(slot.index)
         asyncio.get_running_loop().add_reader(ours.fileno(), self._readable, slot)

@@ -99,6 +99,8 @@ class Zygote:
         if not data:
             self._stop = True
             return
+        for fd in fds:
+            os.set_inheritable(fd, False)
         self._commands += data
         self._fds += fds
         while len(self._commands) >= COMMAND.size:
@@ -211,7 +213,9 @@ def main(argv: list[str]) -> int:
     """Serve the control socket ``argv[0]`` with the heartbeat table ``argv[1]``."""
     os.environ.pop("PYTHONSAFEPATH", None)  # ours, not for the environments' own children
     control = socket.socket(fileno=int(argv[0]))
+    control.set_inheritable(False)  # a program that a world starts must not keep it open
     beats = mmap.mmap(int(argv[1]), 0)
+    os.close(int(argv[1]))
     spec = decode_spec(_receive_spec(control))
     try:
         with _mortal(control):

@@ -5,6 +5,7 @@ Worker processes import this module by name, so its folder is put on ``sys.path`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from turnwise.actions import ActionGrammar, ActionSpec
 from turnwise.env import StepResult, TurnEnv
 from turnwise.protocols import AgentMessage, Episode, Info, RewardSpec
@@ -20,7 +23,7 @@ from turnwise.records import Action, RewardValue, Task, Trajectory, TurnTokens
 from turnwise.tasks import ListTaskSet
 
 ENV_ID = "chaos/World-v0"
-ENV_OPTIONS = ("faults", "turns", "sleep_s", "boot", "notes")
+SESSION = "TURNWISE_TEST_SESSION"  # inherited by every process that a test session starts
 GRAMMAR = ActionGrammar(
     (
         ActionSpec(name="wait", template="wait", description="Do nothing."),
@@ -56,6 +59,9 @@ def misbehave(fault: str, folder: str | None) -> Any:
     if fault == "kill-zygote":
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(3600)
+    if fault == "kill-workers":
+        kill_workers()
+        time.sleep(3600)
     if fault == "memory":
         hoard = []
         while True:
@@ -66,6 +72,15 @@ def misbehave(fault: str, folder: str | None) -> Any:
     if fault == "nan":
         return float("nan")
     raise AssertionError(f"unknown fault {fault}")
+
+
+def kill_workers() -> None:
+    """Kill all Ray actors of this test session."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            ours = process.environ().get(SESSION) == os.environ.get(SESSION)
+            if ours and any("RolloutWorker" in part for part in process.cmdline()):
+                process.kill()
 
 
 def spawn_detached(folder: str | None) -> None:

@@ -18,7 +18,9 @@ import pytest
 from turnwise.records import from_json, to_json, without_timings
 from turnwise.rollout.store import RunStore
 
-TURNWISE = [sys.executable, "-c", "from turnwise.rollout.cli import main; main()"]
+# A shell that runs the tests in the background has its children ignore Ctrl-C.
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+TURNWISE = [sys.executable, "-c", HEED + "from turnwise.rollout.cli import main; main()"]
 PATIENCE_S = 120.0
 
 

@@ -22,8 +22,8 @@ sys.path.insert(0, str(HERE.parent))  # workers get it too: the engine passes it
 import chaosworld  # noqa: E402
 
 # Other test sessions may run on this machine: every process below this one inherits the token.
-SESSION, TOKEN = "TURNWISE_TEST_SESSION", secrets.token_hex(8)
-os.environ[SESSION] = TOKEN
+TOKEN = secrets.token_hex(8)
+os.environ[chaosworld.SESSION] = TOKEN
 
 register_env(chaosworld.ENV_ID, "chaosworld:ChaosEnv")
 agents.register("chaotic", "chaosworld:ChaosAgent")
@@ -67,7 +67,7 @@ def _of_this_session(text: str) -> set[int]:
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if any(text in part for part in process.cmdline()) and process.environ().get(SESSION) == TOKEN:
+            if any(text in part for part in process.cmdline()) and process.environ().get(chaosworld.SESSION) == TOKEN:
                 found.add(process.pid)
     return found
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,17 @@ import chaosworld
 import psutil
 import pytest
 
+from turnwise import registry
 from turnwise.records import Trajectory
 from turnwise.rollout import Deadlines
+from turnwise.rollout.engine import supervisor
 from turnwise.rollout.engine.journal import parse
 from turnwise.rollout.engine.plan import make_plan
+from turnwise.rollout.engine.processes import MARK
 from turnwise.rollout.engine.supervisor import Supervisor
 from turnwise.rollout.engine.wire import assemble, encode
 
-from .conftest import alive, noted, wait_until, zygotes
+from .conftest import HERE, alive, noted, wait_until, zygotes
 
 pytestmark = pytest.mark.usefixtures("none_left")
 
@@ -246,6 +252,38 @@ if {mark!r} in os.environ:
 """
 
 
+HANGS_AT_IMPORT = """
+import asyncio, sys
+sys.path[:0] = {path!r}
+from turnwise import register_env
+from turnwise.rollout import Rollout
+from turnwise.rollout.engine.supervisor import Supervisor
+register_env("chaos/Elsewhere-v0", "elsewhere:ChaosEnv")
+
+async def main():
+    await Supervisor(Rollout("chaos/Elsewhere-v0", tasks="train:4", agent="random").plan.spec).start()
+    print("started", flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+def test_a_zygote_that_hangs_at_import_dies_with_its_supervisor(tmp_path: Path) -> None:
+    fault = f"open({str(tmp_path / 'hanging')!r}, 'w').close(); time.sleep(3600)"
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE.format(mark=MARK, fault=fault))
+    script = HANGS_AT_IMPORT.format(path=[str(HERE.parent), str(tmp_path)])
+    driver = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    assert driver.stdout.readline().strip() == "started"
+    assert wait_until((tmp_path / "hanging").exists)
+    assert zygotes()
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    assert wait_until(lambda: not zygotes(), 10)
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -257,11 +295,7 @@ if {mark!r} in os.environ:
 def test_an_import_that_fails_in_the_worker_only(
     fault: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from turnwise import registry
-    from turnwise.rollout.engine import supervisor
-    from turnwise.rollout.engine.processes import MARK
-
-    name = f"elsewhere_{abs(hash(fault))}"
+    name = tmp_path.name
     (tmp_path / f"{name}.py").write_text(ELSEWHERE.format(mark=MARK, fault=fault))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(supervisor, "IMPORT_S", 2.0)
@@ -270,20 +304,25 @@ def test_an_import_that_fails_in_the_worker_only(
         play(4, env="chaos/Elsewhere-v0", deadlines=Deadlines(boot_s=1.0))
 
 
-def test_what_a_world_leaves_behind_is_killed(notes: Path) -> None:
-    faults = {"ep-0000": "step:grandchild-exit", "ep-0001": "step:raise"}
-    played = play(6, env_options={"faults": faults, "notes": str(notes)})
-    assert failure_of(played["ep-0000"]) == ("env", "exit", 2)
-    grandchildren = noted(notes, "grandchild")
-    assert len(grandchildren) == 2
-    assert wait_until(lambda: not alive(grandchildren))
-    assert noted(notes, "closed"), "worlds are closed"
+@pytest.mark.parametrize(("fault", "kind"), [("grandchild", "hang"), ("grandchild-exit", "exit")])
+def test_what_a_world_leaves_behind_dies_with_its_episode(fault: str, kind: str, notes: Path) -> None:
+    seen: list[set[int]] = []
+
+    def disturb(supervisor: Supervisor, done: list[Trajectory]) -> None:
+        if not seen and any(t.failed for t in done):
+            seen.append(noted(notes, "grandchild"))
+            assert not alive(seen[0]), "they are gone before the episode is reported"
+
+    options = {"faults": {"ep-0000": f"step:{fault}"}, "notes": str(notes)}
+    played = play(6, env_options=options, disturb=disturb)
+    assert failure_of(played.pop("ep-0000")) == ("env", kind, 2)
+    assert_unharmed(played.values())
+    assert len(seen[0]) == 2
 
 
-def test_a_hanging_grandparent_is_killed_with_its_family(notes: Path) -> None:
-    played = play(3, env_options={"faults": {"ep-0001": "step:grandchild"}, "notes": str(notes)})
-    assert failure_of(played["ep-0001"]) == ("env", "hang", 2)
-    assert wait_until(lambda: not alive(noted(notes, "grandchild")))
+def test_worlds_are_closed(notes: Path) -> None:
+    play(6, slots=2, env_options={"faults": {"ep-0000": "step:raise"}, "notes": str(notes)})
+    assert noted(notes, "closed") == noted(notes, "child")
 
 
 def test_a_killed_child_costs_one_episode() -> None:
@@ -314,6 +353,59 @@ def test_a_killed_zygote_costs_no_episode(notes: Path) -> None:
     assert killed
     assert_unharmed(played.values())
     assert not alive(noted(notes, "child")) & zygotes()
+
+
+def test_children_die_with_the_zygote_whatever_the_supervisor_does(notes: Path) -> None:
+    killed: list[int] = []
+
+    def disturb(supervisor: Supervisor, done: list[Trajectory]) -> None:
+        if not killed and done:
+            killed.append(supervisor._zygote.pid)  # type: ignore[union-attr]
+            os.kill(killed[0], signal.SIGKILL)
+            # The supervisor's loop stands still here.
+            assert wait_until(lambda: not alive(noted(notes, "child")), 10)
+
+    assert_unharmed(play(8, env_options={"sleep_s": 0.05, "notes": str(notes)}, disturb=disturb).values())
+    assert killed
+
+
+def test_an_episode_whose_process_died_before_it_began_is_played(notes: Path) -> None:
+    plan = plan_for(2, slots=1, env_options={"notes": str(notes)})
+
+    async def scenario() -> list[str]:
+        supervisor = Supervisor(plan.spec)
+        await supervisor.start()
+        try:
+            first, second = ((request.id, encode(request)) for request in plan.requests())
+            supervisor.submit([first])
+            assert [name for name, _ in await supervisor.collect(30)] == [first[0]]
+            [child] = alive(noted(notes, "child"))
+            os.kill(child, signal.SIGSTOP)
+            supervisor.submit([second])
+            os.kill(child, signal.SIGKILL)
+            results = await supervisor.collect(30)
+            assert parse(results[0][1]).decoded()[1].ending.kind == "terminated"
+            return [name for name, _ in results]
+        finally:
+            await supervisor.close()
+
+    assert asyncio.run(scenario()) == ["ep-0001#0"]
+
+
+def test_the_result_of_a_process_that_has_left_counts() -> None:
+    heard: list[int] = []
+
+    def disturb(supervisor: Supervisor, done: list[Trajectory]) -> None:
+        if not heard and done:
+            time.sleep(1.0)  # the loop stands still; the next episode fails, and its process leaves
+            supervisor._zygote._readable()  # type: ignore[union-attr] # its death is heard of first
+            heard.append(len(done))
+
+    options = {"faults": {"ep-0001": "step:raise"}, "sleep_s": 0.05}
+    played = play(4, slots=1, env_options=options, disturb=disturb)
+    assert failure_of(played.pop("ep-0001")) == ("env", "exception", 2)
+    assert_unharmed(played.values())
+    assert heard == [1]
 
 
 def test_an_episode_that_keeps_killing_the_zygote_is_given_up() -> None:
