@@ -42,9 +42,9 @@ class Inverted(Brevity):
 
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "acme_tree_rewards.py").write_text(CUSTOM)
+    (tmp_path / "acme_rules.py").write_text(CUSTOM)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "acme_tree_rewards", raising=False)
+    monkeypatch.delitem(sys.modules, "acme_rules", raising=False)
     return tmp_path
 
 
@@ -132,8 +132,8 @@ def test_third_party_rewards_come_by_import_string(acme: Path, episode: Episode)
     config = {
         "version": 1,
         "rewards": [
-            {"name": "acme_tree_rewards:Brevity", "options": {"limit": 3}},
-            {"name": "short", "use": "acme_tree_rewards:Brevity", "options": {"limit": 100}},
+            {"name": "acme_rules:Brevity", "options": {"limit": 3}},
+            {"name": "short", "use": "acme_rules:Brevity", "options": {"limit": 100}},
         ],
     }
     tree = load_rewards(config)
@@ -146,7 +146,7 @@ def test_third_party_rewards_come_by_entry_point(acme: Path) -> None:
     info = acme / "acme-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[turnwise.rewards]\nbrevity = acme_tree_rewards:Brevity\nbroken = nowhere:X\n")
+    (info / "entry_points.txt").write_text("[turnwise.rewards]\nbrevity = acme_rules:Brevity\nbroken = nowhere:X\n")
     script = (
         "from turnwise.rewards import load_rewards, list_rewards\n"
         "c = {'version': 1, 'rewards': [{'name': 'brevity', 'options': {'limit': 9}}]}\n"
@@ -212,16 +212,19 @@ BAD = {
     "no mapping": ("- format", r"must be a mapping with 'version' and 'rewards'"),
     "empty file": ("", r"must be a mapping with 'version' and 'rewards', got None"),
     "unknown module": (HEAD + "  - name: nowhere.at:All", r"rewards\[0\]\.name: cannot import 'nowhere.at:All'"),
-    "unknown class": (HEAD + "  - name: acme_tree_rewards:Brevty", r"module 'acme_tree_rewards' has no 'Brevty'"),
+    "unknown class": (HEAD + "  - name: acme_rules:Brevty", r"module 'acme_rules' has no 'Brevty'"),
     "no reward class": (
-        HEAD + "  - name: acme_tree_rewards:NoReward",
-        r"rewards\[0\]\.name: 'acme_tree_rewards:NoReward' is no reward: it lacks spec, score, describe",
+        HEAD + "  - name: acme_rules:NoReward",
+        r"rewards\[0\]\.name: 'acme_rules:NoReward' is no reward: it lacks spec, score, describe",
     ),
-    "inverted range": (HEAD + "  - name: acme_tree_rewards:Inverted", r"needs a 'spec' with low <= high"),
-    "missing option": (HEAD + "  - name: acme_tree_rewards:Brevity", r"rewards\[0\]\.options: .* needs the option 'limit'"),
+    "inverted range": (HEAD + "  - name: acme_rules:Inverted", r"needs a 'spec' with low <= high"),
+    "missing option": (
+        HEAD + "  - name: acme_rules:Brevity",
+        r"rewards\[0\]\.options: .* needs the option 'limit'",
+    ),
     "constructor raises": (
-        HEAD + "  - {name: acme_tree_rewards:Brevity, options: {limit: 0}}",
-        r"rewards\[0\]\.options: ValueError during making 'acme_tree_rewards:Brevity': limit is too small",
+        HEAD + "  - {name: acme_rules:Brevity, options: {limit: 0}}",
+        r"rewards\[0\]\.options: ValueError during making 'acme_rules:Brevity': limit is too small",
     ),
     "priorities no list": (
         HEAD + "  - {name: gated, options: {priorities: 3}}",
