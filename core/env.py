@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import gymnasium
 
@@ -69,6 +69,32 @@ class ReplayState:
     seed: int | None
     generator: Mapping[str, Any]
     actions: tuple[str, ...]
+
+
+class Bookmark(NamedTuple):
+    """What :class:`TurnEnv` itself keeps of a point of an episode; a world's state holds it beside its own.
+
+    Attributes:
+        task: The task being played.
+        turn: Turns played so far.
+        over: Whether the episode has ended.
+        seed: Seed that the episode was begun with, or None.
+        generator: State of ``np_random`` when the episode began.
+        actions: The agent's messages so far.
+        result: What the last ``reset`` or ``step`` came to.
+        action: The action that ``info`` shows, or None.
+        truncation: The cause that ``info`` shows, or None.
+    """
+
+    task: Task
+    turn: int
+    over: bool
+    seed: int | None
+    generator: Mapping[str, Any]
+    actions: tuple[str, ...]
+    result: StepResult[Any]
+    action: Action | None
+    truncation: str | None
 
 
 def _copy_json(value: Json) -> Json:
@@ -145,6 +171,7 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
         self._generator: Mapping[str, Any] = {}
         self._actions: list[str] = []
         self._result: StepResult[ObsT] | None = None
+        self._shown: tuple[Action | None, str | None] = (None, None)
 
     # -- what a world fills in -------------------------------------------------------------------
 
@@ -300,7 +327,7 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
         }
         if result.admissible is not None:
             info["admissible_actions"] = list(result.admissible)
-        self._result = result
+        self._result, self._shown = result, (action, truncation)
         return result.observation, info
 
     def render(self) -> Any:
@@ -311,6 +338,25 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
         return observation if isinstance(observation, str) else str(observation)
 
     # -- branching -------------------------------------------------------------------------------
+
+    def _bookmark(self) -> Bookmark:
+        """Return this class's part of a fast ``state()``.
+
+        Raises:
+            EpisodeOverError: ``reset`` was never called.
+        """
+        if self._result is None:
+            raise EpisodeOverError("no episode yet: call reset() first")
+        actions = tuple(self._actions)
+        return Bookmark(
+            self.task, self._turn, self._over, self._seed, self._generator, actions, self._result, *self._shown
+        )
+
+    def _return_to(self, mark: Bookmark) -> tuple[ObsT, dict[str, Any]]:
+        """Go back to a bookmark, after the world has put its own part back; returns observation and info."""
+        self._task, self._turn, self._over = mark.task, mark.turn, mark.over
+        self._seed, self._generator, self._actions = mark.seed, mark.generator, list(mark.actions)
+        return self._finish(mark.result, action=mark.action, truncation=mark.truncation)
 
     def state(self) -> Any:
         """Return the mid-episode state; worlds override this with something faster than replay."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 
 from turnwise.actions import ActionGrammar, ActionProblem
-from turnwise.env import StepResult, TurnEnv
+from turnwise.env import Bookmark, StepResult, TurnEnv
 from turnwise.envs.household.cache import SCENES
 from turnwise.envs.household.game import NOTHING_HAPPENS, Game
 from turnwise.envs.household.grammar import GRAMMAR, ROLE
@@ -26,17 +26,9 @@ _NEAR_MISSES = 3
 class HouseholdState(NamedTuple):
     """A point of an episode, as :meth:`HouseholdEnv.state` returns it. Cheap to take and to keep."""
 
-    task: Task
+    mark: Bookmark
     game: GameState
     reached: Reached
-    turn: int
-    over: bool
-    seed: int | None
-    generator: Any
-    actions: tuple[str, ...]
-    result: StepResult[str]
-    action: Action | None
-    truncation: str | None
 
 
 class HouseholdEnv(TurnEnv[str]):
@@ -79,7 +71,6 @@ class HouseholdEnv(TurnEnv[str]):
         self.strict = bool(strict)
         self._game: Game | None = None
         self._subgoals: Subgoals | None = None
-        self._shown: tuple[Action | None, str | None] = (None, None)
 
     @classmethod
     def make_task_set(cls, *, data: str | None = None, split: str = "train") -> TaskSet:
@@ -163,12 +154,6 @@ class HouseholdEnv(TurnEnv[str]):
         explained = ActionProblem(message=problem.message, explanation=f"{NOTHING_HAPPENS} {problem.explanation}")
         return super()._reject(explained)
 
-    def _finish(
-        self, result: StepResult[str], *, action: Action | None, truncation: str | None
-    ) -> tuple[str, dict[str, Any]]:
-        self._shown = (action, truncation)
-        return super()._finish(result, action=action, truncation=truncation)
-
     def _result_of(self, observation: str, *, error: str | None = None) -> StepResult[str]:
         game, subgoals = self.game, self._followed()
         won = game.won
@@ -234,22 +219,7 @@ class HouseholdEnv(TurnEnv[str]):
         Raises:
             EpisodeOverError: ``reset`` was never called.
         """
-        result = self._result
-        if result is None:
-            raise EpisodeOverError("no episode yet: call reset() first")
-        return HouseholdState(
-            task=self.task,
-            game=self.game.state(),
-            reached=self._followed().reached,
-            turn=self._turn,
-            over=self._over,
-            seed=self._seed,
-            generator=self._generator,
-            actions=tuple(self._actions),
-            result=result,
-            action=self._shown[0],
-            truncation=self._shown[1],
-        )
+        return HouseholdState(mark=self._bookmark(), game=self.game.state(), reached=self._followed().reached)
 
     def restore(self, state: HouseholdState) -> tuple[str, dict[str, Any]]:
         """Go back to a point of an episode, of this environment or of another one.
@@ -265,10 +235,8 @@ class HouseholdEnv(TurnEnv[str]):
         """
         if not isinstance(state, HouseholdState):
             raise ConfigError(f"restore() takes what state() returned, got {type(state).__name__}")
-        if self._game is None or self._task is not state.task:
-            self._play(self._scene(state.task))
+        if self._game is None or self._task is not state.mark.task:
+            self._play(self._scene(state.mark.task))
         self.game.restore(state.game)
         self._followed().restore(state.reached)
-        self._task, self._turn, self._over = state.task, state.turn, state.over
-        self._seed, self._generator, self._actions = state.seed, state.generator, list(state.actions)
-        return self._finish(state.result, action=state.action, truncation=state.truncation)
+        return self._return_to(state.mark)

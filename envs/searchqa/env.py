@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from turnwise.actions import ActionGrammar
-from turnwise.env import MAX_OBSERVATION_CHARS, StepResult, TurnEnv
+from turnwise.env import MAX_OBSERVATION_CHARS, Bookmark, StepResult, TurnEnv
 from turnwise.envs.retrieval.interface import Document, Engine
 from turnwise.envs.searchqa.embedded import embedded_tasks, search_split
 from turnwise.envs.searchqa.expert import TagExpert, WalkingExpert
@@ -17,7 +17,7 @@ from turnwise.envs.searchqa.report import read_report
 from turnwise.envs.searchqa.session import Fact, Session, Shown
 from turnwise.envs.searchqa.sources import own_engine, shared_engine
 from turnwise.envs.searchqa.tasksets import SearchTasks
-from turnwise.errors import ConfigError, EpisodeOverError, did_you_mean, unknown_name
+from turnwise.errors import ConfigError, did_you_mean, unknown_name
 from turnwise.protocols import Expert
 from turnwise.records import Action, Task
 
@@ -29,16 +29,8 @@ _QUOTED = 80
 class SearchState(NamedTuple):
     """A point of an episode, as :meth:`SearchQAEnv.state` returns it. Cheap to take and to keep."""
 
-    task: Task
+    mark: Bookmark
     session: Session
-    turn: int
-    over: bool
-    seed: int | None
-    generator: Any
-    actions: tuple[str, ...]
-    result: StepResult[str]
-    action: Action | None
-    truncation: str | None
 
 
 class SearchQAEnv(TurnEnv[str]):
@@ -118,7 +110,6 @@ class SearchQAEnv(TurnEnv[str]):
         self._ranker = ranker
         self._engine = shared_engine(self.tasks, corpus, ranker, embedded=data is None)
         self._session = Session()
-        self._shown: tuple[Action | None, str | None] = (None, None)
         self._own: tuple[str, Engine] | None = None
 
     @classmethod
@@ -190,12 +181,6 @@ class SearchQAEnv(TurnEnv[str]):
         if action.name == "find":
             return self._find(action.arguments["pattern"])
         return self._answer(action.arguments["text"])
-
-    def _finish(
-        self, result: StepResult[str], *, action: Action | None, truncation: str | None
-    ) -> tuple[str, dict[str, Any]]:
-        self._shown = (action, truncation)
-        return super()._finish(result, action=action, truncation=truncation)
 
     def _tell(
         self, text: str, *, error: str | None = None, pieces: tuple[Shown, ...] = (), graded: Grade | None = None
@@ -312,21 +297,7 @@ class SearchQAEnv(TurnEnv[str]):
         Raises:
             EpisodeOverError: ``reset`` was never called.
         """
-        result = self._result
-        if result is None:
-            raise EpisodeOverError("no episode yet: call reset() first")
-        return SearchState(
-            task=self.task,
-            session=self._session,
-            turn=self._turn,
-            over=self._over,
-            seed=self._seed,
-            generator=self._generator,
-            actions=tuple(self._actions),
-            result=result,
-            action=self._shown[0],
-            truncation=self._shown[1],
-        )
+        return SearchState(mark=self._bookmark(), session=self._session)
 
     def restore(self, state: SearchState) -> tuple[str, dict[str, Any]]:
         """Go back to a point of an episode, of this environment or of another one over the same data.
@@ -342,10 +313,8 @@ class SearchQAEnv(TurnEnv[str]):
         """
         if not isinstance(state, SearchState):
             raise ConfigError(f"restore() takes what state() returned, got {type(state).__name__}")
-        self._task, self._session = state.task, state.session
-        self._turn, self._over = state.turn, state.over
-        self._seed, self._generator, self._actions = state.seed, state.generator, list(state.actions)
-        return self._finish(state.result, action=state.action, truncation=state.truncation)
+        self._session = state.session
+        return self._return_to(state.mark)
 
 
 def _whole_number(text: str) -> int | None:

@@ -1,10 +1,8 @@
-"""What a supervisor keeps of its episodes: jobs, the slots that run them, and how cut-off ones end."""
+"""What a supervisor keeps of its episodes, and how those end whose process was killed or died."""
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
-from enum import Enum
 
 import msgspec
 
@@ -58,39 +56,6 @@ class Job:
     def ungraded(self) -> bytes:
         """Return the entries of an episode that was cut off, without rewards."""
         return self.kept if self.end is None else self.kept + entries.pack([(entries.END, encode(self.end))])
-
-
-class SlotState(Enum):
-    """Where a slot's process stands."""
-
-    EMPTY = "empty"
-    BOOTING = "booting"
-    READY = "ready"
-    BUSY = "busy"
-    LEAVING = "leaving"
-
-
-@dataclass(kw_only=True)
-class Slot:
-    """One place for a child process.
-
-    Attributes:
-        index: Its row in the heartbeat table.
-        state: Where its process stands.
-        pid: Its process, 0 for none.
-        sock: The socket to it.
-        journal: Descriptor of its journal, or -1.
-        job: What it works on.
-        cut: Why the supervisor had it killed, or None.
-    """
-
-    index: int
-    state: SlotState = SlotState.EMPTY
-    pid: int = 0
-    sock: socket.socket | None = None
-    journal: int = -1
-    job: Job | None = None
-    cut: Ending | None = None
 
 
 def _where(phase: Phase, turn: int) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
+import subprocess
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterable
@@ -23,10 +23,11 @@ from turnwise.records import Ending, Failure
 from turnwise.rollout.engine import journal as entries
 from turnwise.rollout.engine import zygote
 from turnwise.rollout.engine.episode import failed
-from turnwise.rollout.engine.jobs import Job, Slot, SlotState, died
-from turnwise.rollout.engine.journal import Heartbeats, read_journal, shared_file
+from turnwise.rollout.engine.jobs import Job, died
+from turnwise.rollout.engine.journal import Heartbeats, read_journal
 from turnwise.rollout.engine.processes import allow_open_files, describe_exit
 from turnwise.rollout.engine.slot_child import DONE, LEAVING, READY, UNBOOTABLE
+from turnwise.rollout.engine.slots import Slot, SlotState, SlotTable
 from turnwise.rollout.engine.watch import Watch
 from turnwise.rollout.engine.wire import EpisodeEnd, Phase, WorkerSpec
 from turnwise.rollout.engine.zygote_client import ZygoteClient
@@ -48,12 +49,7 @@ class Supervisor:
         """Prepare a worker for ``spec``; nothing is started before :meth:`start`."""
         self.spec = spec
         self.fatal: Failure | None = None
-        self._slots = [Slot(index=i) for i in range(spec.slots)]
-        self._in: dict[SlotState, dict[int, Slot]] = {state: {} for state in SlotState}
-        self._in[SlotState.EMPTY] = {slot.index: slot for slot in self._slots}
-        self._by_pid: dict[int, Slot] = {}
-        self._all_gone = asyncio.Event()
-        self._all_gone.set()
+        self._slots = SlotTable(spec.slots, self._heard)
         self._queue: deque[Job] = deque()
         self._results: list[tuple[str, bytes]] = []
         self._news = asyncio.Event()
@@ -98,16 +94,15 @@ class Supervisor:
         self._queue.clear()
         for task in self._tasks:
             task.cancel()
-        for slot in list(self._in[SlotState.READY].values()):
-            self._hang_up(slot)
-        for state in (SlotState.BUSY, SlotState.BOOTING):
-            for slot in self._in[state].values():
-                self._kill(slot)
+        for slot in self._slots.listed(SlotState.READY):
+            self._slots.hang_up(slot)
+        for slot in self._slots.listed(SlotState.BUSY, SlotState.BOOTING):
+            self._kill(slot)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._all_gone.wait(), GRACE_S)
+            await asyncio.wait_for(self._slots.all_gone.wait(), GRACE_S)
         if self._zygote is not None:
             await self._zygote.close()
-        for slot in self._slots:
+        for slot in self._slots.all:
             self._vacate(slot)
         self._beats.close()
 
@@ -139,19 +134,24 @@ class Supervisor:
             return
         self._zygotes_lost += 1
         log.warning("the zygote was killed: what it was playing starts again")
-        for slot in self._slots:
-            if slot.sock is not None:
-                self._readable(slot)  # it may have finished its episode just before
+        for slot in self._slots.all:
+            self._slots.listen(slot)  # it may have finished its episode just before
             if slot.job is not None and slot.cut is not None:
                 self._end_cut(slot.job, slot.cut, read_journal(slot.journal))
             elif slot.job is not None:
                 self._requeue(slot.job, "the zygote was killed")
             self._vacate(slot)
-        self._by_pid.clear()
+        self._slots.all_died()
         if self._zygotes_lost >= MAX_ZYGOTES:
             self._give_up("transport", f"{MAX_ZYGOTES} zygotes in a row were killed", kind="exit")
             return
-        self._spawn(self._start_zygote())
+        self._spawn(self._restart_zygote())
+
+    async def _restart_zygote(self) -> None:
+        try:
+            await self._start_zygote()
+        except (OSError, subprocess.SubprocessError) as error:
+            self._give_up("transport", f"cannot start a zygote: {error}", kind="exit")
 
     def _on_report(self, kind: bytes, first: int, second: int, text: bytes) -> None:
         if kind == zygote.HELLO:
@@ -160,58 +160,40 @@ class Supervisor:
             failure = msgspec.msgpack.decode(text, type=Failure)
             self._give_up(failure.boundary, failure.message)
         elif kind == zygote.STARTED:
-            slot = self._slots[first]
-            slot.pid = second
-            self._by_pid[second] = slot
-            self._all_gone.clear()
+            slot = self._slots.all[first]
+            self._slots.started(slot, second)
             if self._closing:
                 self._kill(slot)
         elif kind == zygote.UNFORKED:
-            self._vacate(self._slots[first])
+            self._vacate(self._slots.all[first])
             self._boot_failed("env", f"cannot fork: {text.decode('utf-8', 'replace')}")
-        elif kind == zygote.DIED and first in self._by_pid:
-            self._bury(self._by_pid.pop(first), second)
+        elif kind == zygote.DIED:
+            dead = self._slots.died(first)
+            if dead is not None:
+                self._bury(dead, second)
 
     # -- slots -----------------------------------------------------------------------------------
-
-    def _move(self, slot: Slot, state: SlotState) -> None:
-        del self._in[slot.state][slot.index]
-        slot.state = state
-        self._in[state][slot.index] = slot
 
     def _dispatch(self) -> None:
         """Give jobs to ready slots, and start as many children as the rest of the queue needs."""
         client = self._zygote
         if self._closing or self.fatal is not None or client is None or not client.ready:
             return
-        ready = self._in[SlotState.READY]
-        while self._queue and ready:
-            self._give(next(iter(ready.values())), self._queue.popleft())
-        missing = len(self._queue) - len(self._in[SlotState.BOOTING])
+        while self._queue and (ready := self._slots.first(SlotState.READY)) is not None:
+            self._give(ready, self._queue.popleft())
+        missing = len(self._queue) - self._slots.count(SlotState.BOOTING)
         if missing > 0 and time.monotonic() >= self._boot_after:
             try:
-                for slot in list(self._in[SlotState.EMPTY].values())[:missing]:
-                    self._boot(slot, client)
+                for slot in self._slots.listed(SlotState.EMPTY)[:missing]:
+                    socket_fd = self._slots.open(slot)
+                    self._beats.booting(slot.index)
+                    client.fork(slot.index, socket_fd, slot.journal)
             except OSError as error:
-                self._boot_failed("transport", f"this machine has no room for {len(self._slots)} slots: {error}")
-
-    def _boot(self, slot: Slot, client: ZygoteClient) -> None:
-        journal = shared_file("turnwise-journal", entries.FIRST_BYTES)
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError:
-            os.close(journal)
-            raise
-        ours.setblocking(False)
-        slot.sock, slot.journal = ours, journal
-        self._move(slot, SlotState.BOOTING)
-        self._beats.booting(slot.index)
-        asyncio.get_running_loop().add_reader(ours.fileno(), self._readable, slot)
-        client.fork(slot.index, theirs.detach(), slot.journal)
+                self._boot_failed("transport", f"no room for {len(self._slots.all)} slots on this machine: {error}")
 
     def _give(self, slot: Slot, job: Job) -> None:
         slot.job = job
-        self._move(slot, SlotState.BUSY)
+        self._slots.move(slot, SlotState.BUSY)
         if job.end is None:
             self._watch.episode_began(slot.index, time.monotonic())
         if slot.sock is not None:
@@ -227,35 +209,20 @@ class Supervisor:
         if sent < len(data):
             self._spawn(_send_rest(sock, data[sent:]))
 
-    def _readable(self, slot: Slot) -> None:
-        if slot.sock is None:
-            return
-        try:
-            news = slot.sock.recv(64)
-        except BlockingIOError:
-            return
-        except OSError:
-            news = b""
-        if not news:
-            # It is dying, or a stray thread of it closed this. The zygote reports the death; stop polling.
-            asyncio.get_running_loop().remove_reader(slot.sock.fileno())
-        for i in range(len(news)):
-            self._heard(slot, news[i : i + 1])
-
     def _heard(self, slot: Slot, word: bytes) -> None:
         if word == READY and slot.state is SlotState.BOOTING:
             self._boots_failed = 0
-            self._move(slot, SlotState.READY if slot.cut is None else SlotState.LEAVING)
+            self._slots.move(slot, SlotState.READY if slot.cut is None else SlotState.LEAVING)
         elif word in (DONE, LEAVING) and slot.job is not None:
             job, slot.job = slot.job, None
             self._watch.episode_ended(slot.index)
             # A kill may be on its way already: then it gets no further episode.
             staying = word == DONE and slot.cut is None
-            self._move(slot, SlotState.READY if staying else SlotState.LEAVING)
+            self._slots.move(slot, SlotState.READY if staying else SlotState.LEAVING)
             self._zygotes_lost = 0
             self._finish(job, job.kept + read_journal(slot.journal))
         elif word == UNBOOTABLE and slot.state is SlotState.BOOTING:
-            self._move(slot, SlotState.LEAVING)
+            self._slots.move(slot, SlotState.LEAVING)
             recorded = entries.parse(read_journal(slot.journal)).failure or b""
             failure = msgspec.msgpack.decode(recorded, type=Failure)
             self._boot_failed(failure.boundary, failure.message)
@@ -269,18 +236,8 @@ class Supervisor:
         if slot.pid and self._zygote is not None:
             self._zygote.kill(slot.pid)
 
-    def _hang_up(self, slot: Slot) -> None:
-        if slot.sock is not None:
-            asyncio.get_running_loop().remove_reader(slot.sock.fileno())
-            slot.sock.close()
-            slot.sock = None
-
     def _vacate(self, slot: Slot) -> None:
-        self._hang_up(slot)
-        if slot.journal >= 0:
-            os.close(slot.journal)
-        self._move(slot, SlotState.EMPTY)
-        slot.pid, slot.journal, slot.job, slot.cut = 0, -1, None, None
+        self._slots.vacate(slot)
         self._watch.episode_ended(slot.index)
         self._beats.rows["phase"][slot.index] = Phase.IDLE
 
@@ -290,16 +247,14 @@ class Supervisor:
         while True:
             await asyncio.sleep(TICK_S)
             for index, ending in self._watch.overdue(time.monotonic()):
-                slot = self._slots[index]
+                slot = self._slots.all[index]
                 if slot.cut is None and slot.pid:
                     slot.cut = ending
                     self._kill(slot)
 
     def _bury(self, slot: Slot, status: int) -> None:
         """A child is gone: settle its episode and free the slot."""
-        self._readable(slot)  # it may have finished its episode just before
-        if not self._by_pid:
-            self._all_gone.set()
+        self._slots.listen(slot)  # it may have finished its episode just before
         phase, turn, _ = self._beats.of(slot.index)
         job, state = slot.job, slot.state
         ending = slot.cut or died(status, phase, turn)
@@ -341,8 +296,8 @@ class Supervisor:
         if self._closing or self.fatal is not None:
             return
         self._boots_failed += 1
-        alive = self._in[SlotState.READY] or self._in[SlotState.BUSY]
-        if not alive and self._boots_failed >= min(len(self._slots), len(self._queue)) + 2:
+        alive = self._slots.listed(SlotState.READY, SlotState.BUSY)
+        if not alive and self._boots_failed >= min(len(self._slots.all), len(self._queue)) + 2:
             self._give_up(boundary, f"{self._boots_failed} attempts in a row failed, the last one: {reason}")
             return
         pause = min(0.05 * 2.0 ** min(self._boots_failed, 10), 2.0)
