@@ -17,12 +17,15 @@ FOLDERS = {"core": "turnwise"} | {name: f"turnwise.{name}" for name in ("envs", 
 IMPORT_ALL = """
 import importlib, pkgutil, sys, turnwise
 names = [m.name for m in pkgutil.walk_packages(turnwise.__path__, "turnwise.")]
+# Modules that nothing imports before it has found their extra installed.
+behind = {"turnwise.agents.likelihood.passes": "torch"}
 failed = []
 for name in names:
     try:
         importlib.import_module(name)
     except ImportError as error:
-        failed.append(f"{name}: {error}")
+        if behind.get(name) != error.name:
+            failed.append(f"{name}: {error}")
 print(turnwise.__file__)
 print(len(names))
 sys.exit("\\n".join(failed) or 0)
