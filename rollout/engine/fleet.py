@@ -38,7 +38,7 @@ START_S = 180.0  # the same before its first answer: it waits for a CPU, and imp
 CLOSE_S = 6.0
 AHEAD_S = 0.1  # a worker is given what it finishes in this time beyond what it can play at once
 MAX_LOST = 3  # workers that an episode may be lost with
-MAX_WORKERS_LOST = 5  # in a row without one finished episode
+MAX_ROUNDS_LOST = MAX_LOST + 1  # times that all workers are lost without one finished episode between
 
 _ERRORS = {
     error.boundary: error for error in (EnvError, SandboxError, PolicyError, JudgeError, TransportError, ConfigError)
@@ -207,7 +207,7 @@ class Fleet:
         self._workers.remove(worker)
         self._dismiss(worker)
         self._lost_in_a_row += 1
-        if self._lost_in_a_row >= max(MAX_WORKERS_LOST, 2 * self._count):
+        if self._lost_in_a_row >= MAX_ROUNDS_LOST * self._count:
             raise TransportError(f"{self._lost_in_a_row} workers in a row were lost, the last time because {why}")
         for request in worker.given.values():
             self._lost[request.id] += 1

@@ -35,6 +35,11 @@ class Job:
     kept: bytes = b""
     end: EpisodeEnd | None = None
 
+    @property
+    def task(self) -> str:
+        """The task's id."""
+        return self.id.rpartition("#")[0]
+
     def message(self) -> bytes:
         """Return the job as it goes to a child."""
         if self.end is None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from turnwise.records import Ending
 from turnwise.rollout.engine.jobs import Job
 from turnwise.rollout.engine.journal import FIRST_BYTES, shared_file
+
+LOOK_AHEAD = 32  # jobs
 
 
 class SlotState(Enum):
@@ -35,6 +38,7 @@ class Slot:
         sock: The socket to it.
         journal: Descriptor of its journal, or -1.
         job: What it works on.
+        task: The last task it was given, of which its world may have kept something.
         cut: Why the supervisor had it killed, or None.
     """
 
@@ -44,6 +48,7 @@ class Slot:
     sock: socket.socket | None = None
     journal: int = -1
     job: Job | None = None
+    task: str = ""
     cut: Ending | None = None
 
 
@@ -62,6 +67,7 @@ class SlotTable:
         self._in: dict[SlotState, dict[int, Slot]] = {state: {} for state in SlotState}
         self._in[SlotState.EMPTY] = {slot.index: slot for slot in self.all}
         self._by_pid: dict[int, Slot] = {}
+        self._tasks: Counter[str] = Counter()
         self.all_gone = asyncio.Event()
         self.all_gone.set()
 
@@ -76,6 +82,34 @@ class SlotTable:
     def listed(self, *states: SlotState) -> list[Slot]:
         """Return the slots in these states."""
         return [slot for state in states for slot in self._in[state].values()]
+
+    def give(self, slot: Slot, job: Job) -> None:
+        """Note what a slot works on now."""
+        slot.job = job
+        self._set_task(slot, job.task)
+        self.move(slot, SlotState.BUSY)
+
+    def _set_task(self, slot: Slot, task: str) -> None:
+        self._tasks[slot.task] -= 1
+        if self._tasks[slot.task] <= 0:
+            del self._tasks[slot.task]
+        slot.task = task
+        self._tasks[task] += 1
+
+    def suits(self, slot: Slot, queue: Sequence[Job]) -> int:
+        """Return which of the first jobs of a queue, which is not empty, suits a slot best.
+
+        One of the task that the slot played last, as worlds keep what they have read of a task; else
+        one that is nobody's; else the first.
+        """
+        nobodys = 0
+        for position in range(min(len(queue), LOOK_AHEAD)):
+            task = queue[position].task
+            if task == slot.task:
+                return position
+            if self._tasks[task] == 0 and self._tasks[queue[nobodys].task] > 0:
+                nobodys = position
+        return nobodys
 
     def move(self, slot: Slot, state: SlotState) -> None:
         """Note that a slot's process is in another state now."""
@@ -148,4 +182,5 @@ class SlotTable:
         if slot.journal >= 0:
             os.close(slot.journal)
         self.move(slot, SlotState.EMPTY)
+        self._set_task(slot, "")
         slot.pid, slot.journal, slot.job, slot.cut = 0, -1, None, None

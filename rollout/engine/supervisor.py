@@ -180,7 +180,10 @@ class Supervisor:
         if self._closing or self.fatal is not None or client is None or not client.ready:
             return
         while self._queue and (ready := self._slots.first(SlotState.READY)) is not None:
-            self._give(ready, self._queue.popleft())
+            position = self._slots.suits(ready, self._queue)
+            job = self._queue[position]
+            del self._queue[position]
+            self._give(ready, job)
         missing = len(self._queue) - self._slots.count(SlotState.BOOTING)
         if missing > 0 and time.monotonic() >= self._boot_after:
             try:
@@ -192,8 +195,7 @@ class Supervisor:
                 self._boot_failed("transport", f"no room for {len(self._slots.all)} slots on this machine: {error}")
 
     def _give(self, slot: Slot, job: Job) -> None:
-        slot.job = job
-        self._slots.move(slot, SlotState.BUSY)
+        self._slots.give(slot, job)
         if job.end is None:
             self._watch.episode_began(slot.index, time.monotonic())
         if slot.sock is not None:

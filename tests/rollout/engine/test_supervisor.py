@@ -30,7 +30,7 @@ from .conftest import HERE, alive, noted, wait_until, zygotes
 
 pytestmark = pytest.mark.usefixtures("none_left")
 
-SHORT = Deadlines(boot_s=20.0, step_s=1.0, act_s=1.0, grade_s=1.0)
+SHORT = Deadlines(boot_s=20.0, step_s=2.0, act_s=2.0, grade_s=2.0)
 Disturb = Callable[[Supervisor, list[Trajectory]], None]
 
 
@@ -146,7 +146,7 @@ def test_a_failure_says_what_happened() -> None:
     faults = {"ep-0000": "step:sleep", "ep-0001": "step:exit", "ep-0002": "step:raise", "ep-0003": "step:nan"}
     played = play(4, env_options={"faults": faults})
     messages = {name: t.ending.failure.message for name, t in played.items() if t.ending.failure}
-    assert "env.step at turn 2 took more than its deadline of 1 s" in messages["ep-0000"]
+    assert "env.step at turn 2 took more than its deadline of 2 s" in messages["ep-0000"]
     assert "action 'wait'" in messages["ep-0000"]
     assert "exited with status 17" in messages["ep-0001"]
     assert "ValueError" in messages["ep-0002"]
