@@ -90,6 +90,18 @@ class MissingExtraError(ConfigError, ImportError):
         return type(self), (self.module, self.extra)
 
 
+class BudgetSpentError(Exception):
+    """An agent may say no more: its episode is truncated, which is no failure.
+
+    Attributes:
+        cause: ``"tokens"`` (the episode's token budget) or ``"context"`` (the model's context is full).
+    """
+
+    def __init__(self, message: str, *, cause: Literal["tokens", "context"]) -> None:
+        super().__init__(message)
+        self.cause: Literal["tokens", "context"] = cause
+
+
 class EpisodeOverError(ConfigError):
     """``step`` was called before ``reset`` or after the episode ended."""
 
@@ -114,12 +126,13 @@ def attribute_to(boundary: Boundary, doing: str = "") -> Iterator[None]:
 
     Raises:
         TurnwiseError: The subclass of ``boundary``, with the original as its cause. A
-            ``TurnwiseError`` from further inside passes unchanged. ``MemoryError`` gets the kind
-            ``"memory"``; ``KeyboardInterrupt`` and ``SystemExit`` pass through.
+            ``TurnwiseError`` from further inside passes unchanged, and so does
+            :class:`BudgetSpentError`. ``MemoryError`` gets the kind ``"memory"``;
+            ``KeyboardInterrupt`` and ``SystemExit`` pass through.
     """
     try:
         yield
-    except TurnwiseError:
+    except (TurnwiseError, BudgetSpentError):
         raise
     except Exception as error:
         where = f" during {doing}" if doing else ""

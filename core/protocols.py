@@ -221,10 +221,20 @@ class BatchBeliefScorer(BeliefScorer, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class AgentMessage:
-    """What an agent answers with: text, and the token ids behind it when a model sampled it."""
+    """What an agent answers with.
+
+    Attributes:
+        text: The message.
+        tokens: The token ids behind it, when a model sampled it.
+        policy_version: Version of the weights that sampled it, or None.
+        finish: Why it ends: ``"stop"`` (the model ended it), ``"action"`` (an action was complete),
+            ``"length"`` (a token budget cut it); None where nobody sampled.
+    """
 
     text: str
     tokens: TurnTokens | None = None
+    policy_version: str | None = None
+    finish: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -170,6 +170,9 @@ class Turn(Record, frozen=True, kw_only=True):
         tokens: Token ids of this turn, or None for scripted agents.
         token_span: Half-open ``(start, end)`` of the sampled ids in the trajectory's token
             sequence, or None.
+        policy_version: Version of the weights that sampled this turn, or None for scripted agents.
+        finish: Why the message ends: ``"stop"`` (the model ended it), ``"action"`` (an action was
+            complete), ``"length"`` (a token budget cut it); None for scripted agents.
         timings: Wall-clock seconds of this turn.
     """
 
@@ -188,6 +191,8 @@ class Turn(Record, frozen=True, kw_only=True):
     rewards: dict[str, RewardValue] = {}
     tokens: TurnTokens | None = None
     token_span: tuple[int, int] | None = None
+    policy_version: str | None = None
+    finish: str | None = None
     timings: Timings = Timings()
 
     def __post_init__(self) -> None:
@@ -266,7 +271,7 @@ class Trajectory(Record, frozen=True, kw_only=True):
         sample: 0-based number of this trajectory within its group (the samples of one task).
         seed: Seed given to ``env.reset``; the agent's generator is spawned from it too.
         agent: The agent's specification, such as ``"noisy-expert:0.2"``.
-        policy_version: Version of the policy's weights, or None for scripted agents.
+        policy_version: Version of the weights that sampled its last turn, or None for scripted agents.
         turns: The turns, in order.
         final_observation: What came back after the last turn.
         ending: How the episode ended.

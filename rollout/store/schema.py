@@ -52,6 +52,8 @@ def arrow_schema() -> Any:
             ("rewards", rewards),
             ("tokens", pa.struct([("prompt_ids", ids), ("completion_ids", ids), ("logprobs", numbers)])),
             ("token_span", pa.struct([("start", integer), ("end", integer)])),
+            ("policy_version", text),
+            ("finish", text),
             ("timings", timings),
         ]
     )
