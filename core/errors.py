@@ -116,6 +116,11 @@ _BY_BOUNDARY: dict[Boundary, type[TurnwiseError]] = {
 }
 
 
+def error_of(boundary: Boundary, message: str, *, kind: str = "exception") -> TurnwiseError:
+    """Return the error of a boundary, as where one comes back from another process."""
+    return _BY_BOUNDARY[boundary](message, kind=kind)
+
+
 @contextmanager
 def attribute_to(boundary: Boundary, doing: str = "") -> Iterator[None]:
     """Attribute whatever escapes the block to ``boundary``.

@@ -53,6 +53,7 @@ _EXTRAS = {
     "playwright": "browser",
     "docker": "docker",
     "httpx": "llm",
+    "openai": "llm",
     "bm25s": "search",
     "tantivy": "search",
 }

@@ -2,6 +2,7 @@
 
 from turnwise.rollout.engine.run import Rollout
 from turnwise.rollout.engine.wire import Deadlines
+from turnwise.rollout.policy import PolicyPool
 from turnwise.rollout.summary import RunSummary
 
-__all__ = ["Deadlines", "Rollout", "RunSummary"]
+__all__ = ["Deadlines", "PolicyPool", "Rollout", "RunSummary"]

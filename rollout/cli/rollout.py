@@ -37,10 +37,16 @@ def rollout(
     group: Annotated[int, typer.Option(help="Episodes per task.")] = 1,
     agent: Annotated[
         str,
-        typer.Option(help="expert, explorer, noisy-expert[:EPSILON], random, replay:RUN[#ID], human, or a plug-in."),
+        typer.Option(
+            help="expert, explorer, noisy-expert[:EPSILON], random, replay:RUN[#ID], human, transformers:PATH[?OPTIONS], "
+            "openai:URL[?OPTIONS], or a plug-in."
+        ),
     ] = "expert",
     workers: Annotated[int, typer.Option(help="Ray actors; 0 plays in this process, without deadlines.")] = 1,
-    slots: Annotated[int | None, typer.Option(help="Episodes at once per worker.", show_default="2")] = None,
+    slots: Annotated[
+        int | None, typer.Option(help="Episodes at once per worker.", show_default="2, with a model 8")
+    ] = None,
+    replicas: Annotated[int, typer.Option(help="Copies of the model, for agents that have one.")] = 1,
     rewards: Annotated[
         str | None, typer.Option(help="YAML file or preset; see 'turnwise rewards'.", show_default="default")
     ] = None,
@@ -66,6 +72,7 @@ def rollout(
 ) -> None:
     """Play episodes in parallel, score every turn and store the trajectories."""
     from turnwise.rollout import Rollout
+    from turnwise.rollout.engine.wire import DEFAULT_MEMORY_LIMIT
     from turnwise.rollout.store import check_unused
     from turnwise.rollout.store.layout import MANIFEST
 
@@ -87,6 +94,7 @@ def rollout(
         agent=agent,
         workers=workers,
         slots=slots,
+        replicas=replicas,
         rewards=rewards,
         seed=seed,
         max_turns=max_turns,
@@ -94,7 +102,7 @@ def rollout(
         out=target,
         deadlines=_deadlines(given),
         env_options=read_env_options(env_option),
-        **({} if memory_limit is None else {"memory_limit": read_size("--memory-limit", memory_limit)}),
+        memory_limit=DEFAULT_MEMORY_LIMIT if memory_limit is None else read_size("--memory-limit", memory_limit),
     )
     talkative = not (quiet or as_json)
     if run.stored and talkative:

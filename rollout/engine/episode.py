@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import gymnasium
 import msgspec
 
-from turnwise.errors import Boundary, EnvError, JudgeError, PolicyError, TurnwiseError, attribute_to
+from turnwise.errors import Boundary, BudgetSpentError, EnvError, JudgeError, PolicyError, TurnwiseError, attribute_to
 from turnwise.protocols import Agent, AgentMessage, Episode
 from turnwise.records import Ending, Failure, Timings, Trajectory, Turn, TurnTokens
 from turnwise.rollout.engine import contract
@@ -134,12 +134,15 @@ class _Play:
 
     def run(self) -> Ending:
         """Play to the end."""
-        self._reset()
-        ending = None
-        while ending is None:
-            self.index = len(self.turns)
-            step = self._turn(self.index)
-            ending = self._ending(step)
+        try:
+            self._reset()
+            ending = None
+            while ending is None:
+                self.index = len(self.turns)
+                step = self._turn(self.index)
+                ending = self._ending(step)
+        except BudgetSpentError as spent:
+            return Ending(kind="truncated", cause=spent.cause)
         return ending
 
     def _enter(self, phase: Phase, turn: int = -1) -> None:
@@ -204,6 +207,8 @@ class _Play:
             info=facts.extra,
             tokens=message.tokens,
             token_span=None if message.tokens is None else self._span(message.tokens),
+            policy_version=message.policy_version,
+            finish=message.finish,
             timings=timings,
         )
 

@@ -13,15 +13,7 @@ from typing import Any
 
 import msgspec
 
-from turnwise.errors import (
-    ConfigError,
-    EnvError,
-    JudgeError,
-    PolicyError,
-    SandboxError,
-    TransportError,
-    TurnwiseError,
-)
+from turnwise.errors import TransportError, error_of
 from turnwise.records import Failure
 from turnwise.rollout.engine import journal as entries
 from turnwise.rollout.engine.cluster import Cluster
@@ -29,6 +21,7 @@ from turnwise.rollout.engine.episode import failed
 from turnwise.rollout.engine.journal import Recording, parse
 from turnwise.rollout.engine.ray_worker import RolloutWorker
 from turnwise.rollout.engine.wire import EpisodeEnd, EpisodeRequest, WorkerSpec, encode
+from turnwise.rollout.policy.pool import PolicyPool
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +32,6 @@ CLOSE_S = 6.0
 AHEAD_S = 0.1  # a worker is given what it finishes in this time beyond what it can play at once
 MAX_LOST = 3  # workers that an episode may be lost with
 MAX_ROUNDS_LOST = MAX_LOST + 1  # times that all workers are lost without one finished episode between
-
-_ERRORS = {
-    error.boundary: error for error in (EnvError, SandboxError, PolicyError, JudgeError, TransportError, ConfigError)
-}
 
 
 @dataclass(kw_only=True)
@@ -64,15 +53,19 @@ class _Worker:
 class Fleet:
     """All workers of a run, as a context: on leaving, none is left."""
 
-    def __init__(self, spec: WorkerSpec, *, workers: int, address: str | None) -> None:
+    def __init__(
+        self, spec: WorkerSpec, *, workers: int, address: str | None, policy: PolicyPool | None = None
+    ) -> None:
         """Prepare a fleet.
 
         Args:
             spec: What the workers run.
             workers: Number of Ray actors, at least 1.
             address: See :class:`Cluster`.
+            policy: The policy behind the agent, started; None where the agent has no model.
         """
         self._spec = spec
+        self._policy = policy
         self._count = workers
         self._cluster = Cluster(address)
         self._ray = self._cluster.ray
@@ -110,7 +103,8 @@ class Fleet:
             self._dismiss(worker)
 
     def _hire(self) -> _Worker:
-        return _Worker(actor=self._actor_class.remote(encode(self._spec)))
+        handles = () if self._policy is None else self._policy.handles
+        return _Worker(actor=self._actor_class.remote(encode(self._spec), handles))
 
     def _dismiss(self, worker: _Worker) -> None:
         with contextlib.suppress(Exception):
@@ -136,6 +130,8 @@ class Fleet:
                     backlog.append(request)
             backlog.extendleft(self._again)
             self._again.clear()
+            if self._policy is not None:
+                self._policy.tend()
             for worker in self._workers:
                 self._call(worker, backlog)
             calls = [worker.call for worker in self._workers if worker.call is not None]
@@ -222,7 +218,8 @@ class Fleet:
         self._workers.remove(worker)
         self._dismiss(worker)
         if not self._workers:
-            raise _error_of(failure, f"no worker can play {self._spec.env_id}: {failure.message}")
+            message = f"no worker can play {self._spec.env_id}: {failure.message}"
+            raise error_of(failure.boundary, message, kind=failure.kind)
         log.warning("a worker can play nothing and is left out: %s", failure.message)
         self._again.extend(worker.given.values())
 
@@ -231,7 +228,3 @@ def _given_up(why: str) -> Recording:
     message = f"lost with {MAX_LOST} workers, the last time because {why}"
     end = EpisodeEnd(ending=failed("transport", "exit", message, None))
     return parse(entries.pack([(entries.END, encode(end))]))
-
-
-def _error_of(failure: Failure, message: str) -> TurnwiseError:
-    return _ERRORS[failure.boundary](message, kind=failure.kind)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-import sys
-import sysconfig
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,14 @@ import msgspec
 
 from turnwise import registry
 from turnwise.agents.registry import agents as agent_registry
+from turnwise.agents.registry import has_policy, make_policy
 from turnwise.env import TurnEnv
 from turnwise.errors import ConfigError, did_you_mean, unknown_name
 from turnwise.protocols import TaskSet
 from turnwise.records import Json
 from turnwise.rewards import load_rewards
 from turnwise.rollout.agents import make_agent
+from turnwise.rollout.engine.paths import own_path
 from turnwise.rollout.engine.tasks import NamedTasks, NumberedTasks, check_ids, parse_tasks, take
 from turnwise.rollout.engine.wire import Deadlines, EpisodeRequest, WorkerSpec, episode_seed
 
@@ -108,14 +108,14 @@ def make_plan(
         envs=_entries(registry.envs) | {env: entry_point},
         rewards=_entries(registry.rewards),
         agents=_entries(agent_registry),
-        agent=make_agent(_check_agent(agent, workers)).spec,
+        agent=_agent_spec(agent, workers),
         reward_config=tree.describe(),
         outcome_levels=levels,
         max_turns=None if own else min((n for n in (max_turns, cap) if n is not None), default=None),
         slots=slots,
         deadlines=deadlines,
         memory_limit=memory_limit,
-        pythonpath=_own_path(),
+        pythonpath=own_path(),
     )
     if workers > 0:
         _check_importable(spec)
@@ -231,10 +231,11 @@ def _entries(names: registry.Registry) -> dict[str, str]:
     return {name: names.entry_point(name) for name in names}
 
 
-def _check_agent(agent: str, workers: int) -> str:
+def _agent_spec(agent: str, workers: int) -> str:
+    """Return an agent's canonical specification; making it checks it, and loads no model."""
     if agent == "human" and workers > 0:
         raise ConfigError("the agent 'human' needs this terminal: use workers=0")
-    return agent
+    return make_policy(agent).spec if has_policy(agent) else make_agent(agent).spec
 
 
 def _check_importable(spec: WorkerSpec) -> None:
@@ -245,14 +246,3 @@ def _check_importable(spec: WorkerSpec) -> None:
                     f"the {kind} {name!r} is {entry_point}, which worker processes cannot import: "
                     "move it into a module, or use workers=0"
                 )
-
-
-def _own_path() -> tuple[str, ...]:
-    """Return what this process's ``sys.path`` has beyond the interpreter's own directories."""
-    installed = {os.path.abspath(path) for path in sysconfig.get_paths().values()}
-    own = (os.path.abspath(entry or os.curdir) for entry in sys.path)
-    return tuple(path for path in own if os.path.isdir(path) and not _inside(path, installed))
-
-
-def _inside(path: str, folders: Collection[str]) -> bool:
-    return any(path == folder or path.startswith(folder + os.sep) for folder in folders)

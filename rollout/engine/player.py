@@ -9,8 +9,10 @@ from typing import Any
 import gymnasium
 
 from turnwise import registry
+from turnwise.agents.policy_agent import PolicyAgent
 from turnwise.agents.registry import agents as agent_registry
 from turnwise.errors import TurnwiseError, attribute_to
+from turnwise.policy import Channel
 from turnwise.protocols import Agent
 from turnwise.records import Trajectory
 from turnwise.rewards import load_rewards
@@ -18,6 +20,7 @@ from turnwise.rollout.agents import make_agent
 from turnwise.rollout.engine.episode import RewardTree, graded, run_episode
 from turnwise.rollout.engine.journal import Recorder, Recording
 from turnwise.rollout.engine.wire import EpisodeRequest, WorkerSpec, assemble
+from turnwise.rollout.policy.channel import SocketChannel, use_channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +65,16 @@ def load_kit(spec: WorkerSpec) -> Kit:
 class Player:
     """Plays episodes one after another in this process."""
 
-    def __init__(self, kit: Kit) -> None:
-        """Use ``kit``; nothing is made before :meth:`boot`."""
+    def __init__(self, kit: Kit, *, channel: Channel | None = None) -> None:
+        """Use ``kit``; nothing is made before :meth:`boot`.
+
+        Args:
+            kit: What to play.
+            channel: The way to the policy, for agents with a model; None connects to the gateway that
+                the specification names, else has the model run in this process.
+        """
         self._kit = kit
+        self._channel = channel
         self._env: gymnasium.Env[Any, str] | None = None
         self._agent: Agent | None = None
 
@@ -80,8 +90,15 @@ class Player:
                 self._env = gymnasium.make(spec.env_id, disable_env_checker=True, **spec.env_options)
         if self._agent is None:
             with attribute_to("policy", f"making the agent {spec.agent!r}"):
-                self._agent = make_agent(spec.agent)
+                self._agent = self._make_agent()
         return self._env, self._agent
+
+    def _make_agent(self) -> Agent:
+        """Make the agent; one with a model speaks through the worker's gateway, and so do the rewards."""
+        if self._kit.spec.policy_socket is not None and self._channel is None:
+            self._channel = SocketChannel(self._kit.spec.policy_socket)
+        use_channel(self._channel)
+        return make_agent(self._kit.spec.agent, channel=self._channel)
 
     def play(self, request: EpisodeRequest, recorder: Recorder) -> Trajectory:
         """Play one episode and grade it.
@@ -99,7 +116,9 @@ class Player:
 
     def close(self) -> None:
         """Close the environment and forget it and the agent; what ``close`` raises is not news."""
-        env, self._env, self._agent = self._env, None, None
+        env, agent, self._env, self._agent = self._env, self._agent, None, None
+        if isinstance(agent, PolicyAgent):
+            agent.close()
         if env is None:
             return
         try:

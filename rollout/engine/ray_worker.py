@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from turnwise.rollout.engine.supervisor import Supervisor
 from turnwise.rollout.engine.wire import decode_spec, encode
+from turnwise.rollout.policy.actor import replicas_of
 
 
 class RolloutWorker:
     """An asynchronous Ray actor around a :class:`Supervisor`; ``ray.remote`` is applied by the fleet."""
 
-    def __init__(self, spec: bytes) -> None:
-        """Take the encoded specification; the first call starts the supervisor."""
+    def __init__(self, spec: bytes, policy: Sequence[Any] = ()) -> None:
+        """Take what it is to play; the first call starts the supervisor.
+
+        Args:
+            spec: The encoded specification.
+            policy: Ray handles of the policy's replicas, for agents with a model.
+        """
         self._spec = decode_spec(spec)
+        self._policy = policy
         self._supervisor: Supervisor | None = None
         self._starting = asyncio.Lock()
 
@@ -32,7 +41,7 @@ class RolloutWorker:
         """
         async with self._starting:
             if self._supervisor is None:
-                self._supervisor = Supervisor(self._spec)
+                self._supervisor = Supervisor(self._spec, replicas_of(self._policy))
                 await self._supervisor.start()
         self._supervisor.submit(requests)
         results = await self._supervisor.collect(max_wait)

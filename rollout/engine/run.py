@@ -7,19 +7,23 @@ import os
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
+from turnwise.agents.registry import has_policy
 from turnwise.errors import ConfigError
+from turnwise.policy import Channel
 from turnwise.records import Json, Trajectory
 from turnwise.rollout.engine.fleet import Fleet
 from turnwise.rollout.engine.journal import Recording
 from turnwise.rollout.engine.local import play_here
 from turnwise.rollout.engine.plan import make_plan
 from turnwise.rollout.engine.wire import DEFAULT_MEMORY_LIMIT, Deadlines, EpisodeRequest, assemble
+from turnwise.rollout.policy.pool import PolicyPool
 from turnwise.rollout.store import RunStore
 from turnwise.rollout.store.layout import MANIFEST
 from turnwise.rollout.store.manifest import Status
 from turnwise.rollout.summary import RunSummary
 
 DEFAULT_SLOTS = 2
+DEFAULT_MODEL_SLOTS = 8
 MAX_SHOWN = 120
 
 
@@ -44,11 +48,12 @@ class Rollout:
         env_options: Mapping[str, Json] | None = None,
         max_turns: int | None = None,
         group: int = 1,
-        agent: str = "expert",
+        agent: str | PolicyPool = "expert",
         rewards: str | Path | Mapping[str, Json] | None = None,
         seed: int = 0,
         workers: int = 1,
         slots: int | None = None,
+        replicas: int = 1,
         address: str | None = None,
         deadlines: Deadlines | None = None,
         memory_limit: int | None = DEFAULT_MEMORY_LIMIT,
@@ -67,14 +72,18 @@ class Rollout:
             env_options: Further keyword arguments of the environment, JSON-compatible.
             max_turns: Turns after which an episode is truncated; None is the world's default.
             group: Episodes per task, at least 1.
-            agent: Specification of the agent, such as ``"noisy-expert:0.2"``.
+            agent: Specification of the agent, such as ``"noisy-expert:0.2"`` or
+                ``"transformers:PATH"``; or a started :class:`~turnwise.rollout.policy.PolicyPool`,
+                which outlives the run.
             rewards: Reward configuration: a preset's name, a YAML file or a mapping; None is the
                 built-in set.
             seed: Seed of the run, at least 0; each episode's own seed derives from it.
             workers: Ray actors. 0 plays in this process without Ray, for debugging; deadlines and
                 memory limits are not enforced then.
-            slots: Episodes at once per worker, each in a process of its own; None is 2. Raise it for
-                environments or agents that mostly wait.
+            slots: Episodes at once per worker, each in a process of its own; None is 2, and 8 for
+                agents with a model, which answers many at once. Raise it for environments or agents
+                that mostly wait.
+            replicas: Copies of the model, for agents that have one. Worker processes never load it.
             address: Address of a Ray cluster to join, or ``"auto"``; None uses the connection that
                 this process has, else ``$RAY_ADDRESS``, else starts Ray on this machine.
             deadlines: When an episode's process is killed; see :class:`Deadlines`.
@@ -89,7 +98,11 @@ class Rollout:
         """
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
             raise ConfigError(f"workers is a whole number of at least 0, got {workers!r}")
-        slots = DEFAULT_SLOTS if slots is None else slots
+        pool = agent if isinstance(agent, PolicyPool) else None
+        agent = agent if isinstance(agent, str) else _spec_of(agent)
+        modelled = has_policy(agent)
+        if slots is None:
+            slots = DEFAULT_MODEL_SLOTS if modelled else DEFAULT_SLOTS
         if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
             raise ConfigError(f"slots is a whole number of at least 1 or None, got {slots!r}")
         self.workers = workers
@@ -108,6 +121,8 @@ class Rollout:
             deadlines=deadlines or Deadlines(),
             memory_limit=memory_limit,
         )
+        self._policy = PolicyPool(agent, replicas=replicas, address=address) if modelled and pool is None else pool
+        self._lasting = pool is not None
         self._address = address
         self.out = None if out is None else Path(out)
         self.stored = _stored(self.out, self.plan.config)
@@ -153,10 +168,24 @@ class Rollout:
             return
         requests = self.plan.requests(done)
         if self.workers == 0:
-            yield from play_here(self.plan.spec, requests)
+            yield from play_here(self.plan.spec, requests, channel=self._channel())
             return
-        with Fleet(self.plan.spec, workers=self.workers, address=self._address) as fleet:
+        with contextlib.ExitStack() as stack:
+            if self._policy is not None and not self._lasting:
+                stack.enter_context(self._policy)
+            spec, address = self.plan.spec, self._address
+            fleet = stack.enter_context(Fleet(spec, workers=self.workers, address=address, policy=self._policy))
             yield from fleet.play(requests)
+
+    def _channel(self) -> Channel | None:
+        """Return the way to a policy that the caller has started; else one in this process is used."""
+        return self._policy.channel() if self._policy is not None and self._lasting else None
+
+
+def _spec_of(agent: object) -> str:
+    if isinstance(agent, PolicyPool):
+        return agent.spec
+    raise ConfigError(f"an agent is named by text such as 'expert', or a PolicyPool, got {type(agent).__name__}")
 
 
 def _stored(out: Path | None, config: Mapping[str, Json]) -> frozenset[str]:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ from turnwise.rollout.engine.slots import Slot, SlotState, SlotTable
 from turnwise.rollout.engine.watch import Watch
 from turnwise.rollout.engine.wire import EpisodeEnd, Phase, WorkerSpec
 from turnwise.rollout.engine.zygote_client import ZygoteClient
+from turnwise.rollout.policy.gateway import Gateway, Replica
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +46,15 @@ MAX_ZYGOTES = 5  # that die in a row without one finished episode
 class Supervisor:
     """Runs the episodes of one worker in child processes."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        """Prepare a worker for ``spec``; nothing is started before :meth:`start`."""
+    def __init__(self, spec: WorkerSpec, policy: Sequence[Replica] = ()) -> None:
+        """Prepare a worker; nothing is started before :meth:`start`.
+
+        Args:
+            spec: What its episodes are.
+            policy: Replicas of the policy behind the agent; none where the agent has no model.
+        """
         self.spec = spec
+        self._gateway = Gateway(policy) if policy else None
         self.fatal: Failure | None = None
         self._slots = SlotTable(spec.slots, self._heard)
         self._queue: deque[Job] = deque()
@@ -65,8 +72,11 @@ class Supervisor:
     # -- what the worker calls -------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the zygote and the watch."""
-        allow_open_files(3 * self.spec.slots + 256)
+        """Start the gateway, the zygote and the watch."""
+        allow_open_files((3 if self._gateway is None else 4) * self.spec.slots + 256)
+        if self._gateway is not None:
+            await self._gateway.start()
+            self.spec = msgspec.structs.replace(self.spec, policy_socket=self._gateway.path)
         self._spawn(self._keep_watch())
         await self._start_zygote()
 
@@ -102,6 +112,8 @@ class Supervisor:
             await asyncio.wait_for(self._slots.all_gone.wait(), GRACE_S)
         if self._zygote is not None:
             await self._zygote.close()
+        if self._gateway is not None:
+            await self._gateway.close()
         for slot in self._slots.all:
             self._vacate(slot)
         self._beats.close()

@@ -124,6 +124,7 @@ class WorkerSpec(Record, frozen=True, kw_only=True):
         deadlines: When a slot's process is killed.
         memory_limit: Bytes that one episode's process may allocate, or None.
         pythonpath: Directories that the driver's ``sys.path`` has beyond the installation's.
+        policy_socket: Where this worker's gateway to the policy listens, for agents with a model.
     """
 
     env_id: str
@@ -140,6 +141,7 @@ class WorkerSpec(Record, frozen=True, kw_only=True):
     deadlines: Deadlines = Deadlines()
     memory_limit: int | None = DEFAULT_MEMORY_LIMIT
     pythonpath: tuple[str, ...] = ()
+    policy_socket: str | None = None
 
 
 class EpisodeRequest(Record, frozen=True, kw_only=True):
@@ -262,7 +264,7 @@ def assemble(spec: WorkerSpec, request: EpisodeRequest, turns: Sequence[Turn], e
         sample=request.sample,
         seed=request.seed,
         agent=spec.agent,
-        policy_version=end.policy_version,
+        policy_version=end.policy_version or (turns[-1].policy_version if turns else None),
         turns=tuple(turns),
         final_observation=end.final_observation,
         ending=end.ending,
