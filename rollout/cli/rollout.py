@@ -38,8 +38,8 @@ def rollout(
     agent: Annotated[
         str,
         typer.Option(
-            help="expert, explorer, noisy-expert[:EPSILON], random, replay:RUN[#ID], human, transformers:PATH[?OPTIONS], "
-            "openai:URL[?OPTIONS], or a plug-in."
+            help="expert, explorer, noisy-expert[:EPSILON], random, replay:RUN[#ID], human, "
+            "transformers:PATH[?OPTIONS], openai:URL[?OPTIONS], or a plug-in."
         ),
     ] = "expert",
     workers: Annotated[int, typer.Option(help="Ray actors; 0 plays in this process, without deadlines.")] = 1,
