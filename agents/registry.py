@@ -20,6 +20,7 @@ BUILTIN_AGENTS = {
     "openai": "turnwise.agents.openai_policy:OpenAIPolicy",
     "random": "turnwise.agents.random_agent:RandomAgent",
     "replay": "turnwise.agents.replay:ReplayAgent",
+    "transformers": "turnwise.agents.transformers_policy:TransformersPolicy",
 }
 
 agents = Registry("agent", BUILTIN_AGENTS, "turnwise.agents")

@@ -18,7 +18,9 @@ IMPORT_ALL = """
 import importlib, pkgutil, sys, turnwise
 names = [m.name for m in pkgutil.walk_packages(turnwise.__path__, "turnwise.")]
 # Modules that nothing imports before it has found their extra installed.
-behind = {"turnwise.agents.likelihood.passes": "torch"}
+torch = ["likelihood.passes"]
+torch += [f"transformers_policy.{m}" for m in ("cache", "dialogue", "engine", "loop", "runner", "sampling", "weights")]
+behind = {f"turnwise.agents.{name}": "torch" for name in torch}
 failed = []
 for name in names:
     try:

@@ -193,7 +193,7 @@ def _text_config(config: Any) -> Any:
     return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
 
 
-def _cache_problem(config: Any) -> str | None:
+def cache_problem(config: Any) -> str | None:
     """Return why a plain growing cache does not hold what this model attends to, or None."""
     config = _text_config(config)
     kinds = set(getattr(config, "layer_types", None) or ())
@@ -210,7 +210,7 @@ def _choose(wanted: str, passes: Passes, config: Any) -> tuple[Method, str | Non
     Whatever a configuration does not tell (position codes that ignore position ids, a state besides the
     cache) shows in a small example, which every method must agree on with the sequential one.
     """
-    cache = _cache_problem(config)
+    cache = cache_problem(config)
     kernel = getattr(config, "_attn_implementation", None)
     mask = None if kernel in _MASKED_KERNELS else f"its attention kernel {kernel!r} takes no mask of our own"
     problems: dict[Method, str | None] = {"one_pass": cache or mask, "incremental": cache}

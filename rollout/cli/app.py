@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from turnwise.rollout.cli import check, envs, export, replay, rewards, rollout, score, show
+from turnwise.rollout.cli import check, envs, export, replay, rewards, rollout, score, show, tiny_model
 from turnwise.rollout.cli.console import PlainErrorsGroup
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command("envs")(envs.envs)
 app.command("check")(check.check)
 app.command("export")(export.export)
 app.command("import")(export.import_)
+app.command("tiny-model")(tiny_model.tiny_model)
 
 
 def main() -> None:
