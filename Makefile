@@ -34,11 +34,16 @@ $(VENV)/dev: $(VENV)/demo
 	@$(PIP) --editable '.[ray,torch,search,llm,dev]'
 	@touch $@
 
+# One run per world, with an outcome gate, information gain and citation rubrics on every turn.
 demo: $(VENV)/demo
-	@run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
+	@runs=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
 	$(BIN)/turnwise rollout --env turnwise/Household-v0 --tasks train:32 --group 4 --agent noisy-expert:0.5 \
-	  --max-turns 15 --workers 2 --seed 0 --out $$run && \
-	$(BIN)/turnwise show $$run --one && echo "stored run: $$run"
+	  --rewards configs/household.yaml --max-turns 15 --workers 2 --seed 0 --out $$runs/household && \
+	$(BIN)/turnwise show $$runs/household --one && \
+	$(BIN)/turnwise rollout --env turnwise/SearchQA-v0 --tasks train:32 --group 4 --agent noisy-expert:0.3 \
+	  --rewards configs/searchqa.yaml --max-turns 20 --workers 2 --seed 0 --out $$runs/searchqa && \
+	$(BIN)/turnwise show $$runs/searchqa --one && \
+	echo "stored runs: $$runs/household $$runs/searchqa"
 
 test: $(VENV)/dev
 	@$(BIN)/python -m pytest

@@ -2,7 +2,8 @@
 
     python benchmarks/citation_rubric.py --seconds 5
 
-The rule judge scores synthetic search episodes (or those of ``--trajectories``, JSON lines). The LLM judge scores the
+The rule judge scores synthetic search episodes and the expert's in the embedded world (or those of ``--trajectories``,
+JSON lines). The LLM judge scores the
 example that CaRR published, 45 tool calls and 10 rubrics at ratio 0.5, so three judge calls each; the stub runs in a
 process of its own, every episode's text differs, and nothing is cached unless the row says so. What is measured is
 reading episodes, prompts, HTTP and parsing, not any model. Results go to ``benchmarks/results/citation_rubric.json``.
@@ -98,6 +99,7 @@ def rule_rows(options: argparse.Namespace) -> dict[str, Any]:
             ]
             for rubrics in (3, 5, 10)
         }
+        sets["embedded world, expert"] = played(100)
     rows = {}
     for name, episodes in sets.items():
         per_second = []
@@ -110,6 +112,14 @@ def rule_rows(options: argparse.Namespace) -> dict[str, Any]:
                 "mean_value": round(statistics.fmean(values), 3),
             }
     return rows
+
+
+def played(episodes: int) -> list[Trajectory]:
+    """Return episodes of the embedded search world, all kinds of questions mixed."""
+    from turnwise.rollout import Rollout
+
+    run = Rollout("turnwise/SearchQA-v0", tasks=f"train:{episodes}", agent="expert", workers=0, rewards="gated")
+    return list(run)
 
 
 def score_for(reward: CitationRubric, episodes: list[Trajectory], seconds: float) -> float:

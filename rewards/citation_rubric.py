@@ -11,10 +11,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from turnwise.errors import JudgeError
+from turnwise.errors import ConfigError, JudgeError
 from turnwise.protocols import Judge, JudgeCase, RewardSpec, Verdict
 from turnwise.records import Json, RewardValue, Task, Trajectory
-from turnwise.rewards.carr.assessment import Assessment, CreditTurn, assess, make_case
+from turnwise.rewards.carr.assessment import Assessment, CreditTurn, RubricScore, assess, make_case
 from turnwise.rewards.carr.report import MAX_PAGES, Labels
 from turnwise.rewards.carr.rubrics import Rubrics
 from turnwise.rewards.carr.session import Session, read_session
@@ -35,7 +35,8 @@ class CitationRubric:
     turn that first brought the page that supports it (the last one to arrive, if it needs several) and the outcome on
     the last turn; the trajectory's value is the same.
 
-    An episode that ended without an answer has 0, without asking the judge. Where the judge could not reach a verdict,
+    An episode that ended without an answer has 0, without asking the judge. To a task without rubrics the reward does
+    not apply, and is invalid. Where the judge could not reach a verdict,
     every turn is invalid with the reason, and the evidence tells the rubrics judged false from those not judged.
     """
 
@@ -92,8 +93,14 @@ class CitationRubric:
         Raises:
             ConfigError: A rubric has no placeholder, or there are none.
         """
-        if self.ratio > 0.0:
-            Rubrics.read(task.data.get("rubrics"), where=f"task {task.id!r}: rubrics")
+        if self.ratio == 0.0:
+            return
+        if "rubrics" not in task.data:
+            raise ConfigError(
+                f"task {task.id!r}: rubrics are what a report is held against, and its data have none; the embedded "
+                "search questions have some, and records of CaRR and DeepDive"
+            )
+        Rubrics.read(task.data["rubrics"], where=f"task {task.id!r}: rubrics")
 
     def score(self, trajectory: Trajectory) -> tuple[RewardValue, ...]:
         """Return one value per turn.
@@ -105,6 +112,8 @@ class CitationRubric:
         reason = no_outcome_reason(trajectory, self.time)
         if reason is not None or not turns:
             return invalid_values(turns, reason or "no turn was played")
+        if self.ratio > 0.0 and "rubrics" not in trajectory.task.data:
+            return invalid_values(turns, "does not apply: the task has no rubrics to hold a report against")
         self.check_task(trajectory.task)
         session = read_session(trajectory)
         if session.report is None:
@@ -177,23 +186,32 @@ class CitationRubric:
         self, turns: int, outcome: float, assessment: Assessment | None, evidence: dict[str, Json]
     ) -> tuple[RewardValue, ...]:
         values = [0.0] * turns
-        found: dict[int, list[Json]] = {}
+        found: dict[int, list[tuple[int, RubricScore]]] = {}
         last = turns - 1
         rubrics = () if assessment is None else assessment.rubrics
         for index, rubric in enumerate(rubrics):
             if rubric.status == "satisfied":
                 turn = last if self.placement == "last_turn" or rubric.turn is None else rubric.turn
-                found.setdefault(turn, []).append({"index": index, **rubric.evidence()})
+                found.setdefault(turn, []).append((index, rubric))
         for turn, satisfied in found.items():
             values[turn] += self.ratio * (len(satisfied) / len(rubrics))
         values[last] += outcome
-        on_turn = self.placement == "turn"
         placed = [
-            RewardValue(value=value, evidence={"rubrics": found[turn]} if on_turn and turn in found else {})
+            RewardValue(value=value, evidence=self._share(found.get(turn, []), len(rubrics)))
             for turn, value in enumerate(values)
         ]
         placed[last] = RewardValue(value=values[last], evidence={**placed[last].evidence, **self._whole(evidence)})
         return tuple(placed)
+
+    def _share(self, satisfied: list[tuple[int, RubricScore]], rubrics: int) -> dict[str, Json]:
+        """Say what a turn brought; with all of it on the last turn, the others have nothing to say."""
+        if self.placement == "last_turn":
+            return {}
+        evidence: dict[str, Json] = {"satisfied": len(satisfied), "of": rubrics}
+        if satisfied:
+            evidence["brought"] = [_in_words(rubric) for _, rubric in satisfied]
+            evidence["rubrics"] = [{"index": index, **rubric.evidence()} for index, rubric in satisfied]
+        return evidence
 
     def _whole(self, evidence: dict[str, Json]) -> dict[str, Json]:
         """Put what concerns the episode where :func:`turnwise.rewards.validity.total` looks for it."""
@@ -211,6 +229,12 @@ class CitationRubric:
             "citation_labels": self.citation_labels,
             "time": self.time,
         }
+
+
+def _in_words(rubric: RubricScore) -> str:
+    """Return a statement with the quotations that it rests on, for people."""
+    sources = "; ".join(f"{passage.url}: {cut(passage.quote)!r}" for passage in rubric.passages)
+    return f"{rubric.filled} ({sources})"
 
 
 def _caught(

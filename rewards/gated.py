@@ -158,7 +158,7 @@ class Gated:
                 priority.gate.check_levels(priority.rewards[0].reward, levels)
 
     def score(self, trajectory: Trajectory) -> Values:
-        """Return what counts, per turn; the last turn's evidence holds the gates under ``episode``.
+        """Return what counts, per turn, with what was withheld; the last turn's evidence holds all gates (``episode``).
 
         Raises:
             ConfigError: A threshold names a level that the world does not have.
@@ -217,7 +217,7 @@ class Gated:
         verdicts: Sequence[Verdict],
         withheld: Mapping[str, Sequence[tuple[int, float]]],
     ) -> Values:
-        """Put on each turn what was withheld there, and on the last one the gates."""
+        """Put on each turn whether the gates were passed and what was withheld there, and on the last one the gates."""
         by_turn: dict[int, dict[str, float]] = {}
         for name, shares in withheld.items():
             for turn, share in shares:
@@ -225,10 +225,7 @@ class Gated:
         last = len(combined) - 1
         explained = []
         for turn, value in enumerate(combined):
-            if turn != last and turn not in by_turn:
-                explained.append(value)
-                continue
-            evidence: dict[str, Json] = dict(value.evidence)
+            evidence: dict[str, Json] = {"passed": cleared, **value.evidence}
             if turn in by_turn:
                 evidence["withheld"] = by_turn[turn]
             if turn == last:

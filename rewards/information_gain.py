@@ -20,6 +20,7 @@ Beliefs = tuple[Belief, ...]
 # Worlds whose beliefs are known in closed form, so that no model is needed.
 EXACT_SCORERS = {
     "turnwise/Household-v0": "turnwise.rewards.gain.household:HouseholdBeliefs",
+    "turnwise/SearchQA-v0": "turnwise.rewards.gain.searchqa:SearchBeliefs",
 }
 ROLE = "role"  # evidence key: "gain" or "outcome"; see turnwise.rewards.credit.InformationGainCredit
 _SUMMARY = "How much the turn raised the probability of the right answer; the answer turn gets its F1."

@@ -55,6 +55,7 @@ _TOKEN = re.compile(r"\w+(?:(?:(?<=[^\W\d_])['’.:·](?=[^\W\d_])|(?<=\d)['’.
 # Where the stemmer in Lucene departs from the published algorithm (and Snowball's "porter" does not): "bli" becomes
 # "ble" and "logi" "log", given a vowel and a consonant before them.
 _DEPARTURES = re.compile(r"(.*[aeiouy][^aeiouy].*?)(bl|log)(?:y|ies|i)", re.DOTALL)
+_DEPARTED = ("bly", "blies", "bli", "logy", "logies", "logi")
 tokens: Callable[[str], list[str]] = _TOKEN.findall
 
 
@@ -77,7 +78,7 @@ def term(token: str) -> str | None:
     if token in STOP_WORDS or not token:
         return None
     token = token[:MAX_TOKEN_CHARS]
-    departure = _DEPARTURES.fullmatch(token)
+    departure = _DEPARTURES.fullmatch(token) if token.endswith(_DEPARTED) else None
     if departure:
         token = departure[1] + ("ble" if departure[2] == "bl" else "log")
     stem: str = _stemmer().stemWord(token)

@@ -9,9 +9,9 @@ Equal scores come in the order of the rows, as Lucene breaks ties.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,23 @@ from turnwise.envs.retrieval.interface import Hit
 from turnwise.errors import ConfigError
 
 BLOCK = 128  # scores per block of the top-k search
-_SPARSE_SHARE = 32  # a query with fewer than N / 32 postings is ranked without an accumulator over all rows
+_SPARSE_SHARE = 4  # a query with fewer than N / 4 postings is ranked by them, not by a pass over all rows
+_GROUP = 16  # scores per group where only postings are ranked
+_REMEMBERED = 100_000  # terms whose postings were looked up
 _PARTS = ("terms", "starts", "rows", "impacts", "dense", "dense_of", "size")
 
+Span = tuple[int, int, int]  # where a term's postings begin and end, and its dense row or -1
 Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.integer[Any]]
 
 
 def digest(text: str) -> int:
     """Return the 64-bit hash under which a term is kept, the same in every process."""
-    return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
+    return int.from_bytes(_hashed(text), "little")
+
+
+def _hashed(text: str) -> bytes:
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
 
 
 class Bm25Index:
@@ -44,7 +52,7 @@ class Bm25Index:
         self._rows, self._impacts, self._dense = parts["rows"], parts["impacts"], parts["dense"]
         self._dense_of = {int(number): place for place, number in enumerate(parts["dense_of"])}
         self._size = int(parts["size"][0])
-        self._spans: dict[str, tuple[int, int, int] | None] = {}
+        self._spans: dict[str, Span | None] = {}
         self._local = threading.local()
 
     def __len__(self) -> int:
@@ -71,39 +79,46 @@ class Bm25Index:
 
     # -- one query ---------------------------------------------------------------------------------
 
-    def _span(self, text: str) -> tuple[int, int, int] | None:
-        """Return where a term's postings begin and end and its dense row (or -1), or None for an unknown term."""
-        try:
-            return self._spans[text]
-        except KeyError:
-            pass
-        key = np.uint64(digest(text))
-        number = int(np.searchsorted(self._terms, key))
-        span = None
-        if number < len(self._terms) and self._terms[number] == key:
-            span = int(self._starts[number]), int(self._starts[number + 1]), self._dense_of.get(number, -1)
-        if len(self._spans) < 100_000:
-            self._spans[text] = span
-        return span
+    def _find(self, texts: Sequence[str]) -> dict[str, Span | None]:
+        """Look up the postings of terms; None for an unknown term.
 
-    def _scores(self) -> Floats:
-        """Return this thread's zeroed accumulator, padded to whole blocks."""
+        Most terms of most queries are new, so this counts: one search for all of them costs half as much as one each.
+        """
+        keys = np.frombuffer(b"".join(map(_hashed, texts)), dtype="<u8")
+        found: dict[str, Span | None] = {}
+        for text, key, number in zip(texts, keys.tolist(), self._terms.searchsorted(keys).tolist(), strict=True):
+            span = None
+            if number < len(self._terms) and self._terms.item(number) == key:
+                span = self._starts.item(number), self._starts.item(number + 1), self._dense_of.get(number, -1)
+            found[text] = span
+        return found
+
+    def _zeros(self) -> Floats:
+        """Take this thread's accumulator, padded to whole blocks: all 0.0, and to be handed back so.
+
+        One that an exception left half-used is never handed back, and so never taken again.
+        """
         buffer: Floats | None = getattr(self._local, "buffer", None)
-        if buffer is None:
-            buffer = self._local.buffer = np.zeros(-(-self._size // BLOCK) * BLOCK, dtype=np.float32)
-        else:
-            buffer.fill(0.0)
-        return buffer
+        self._local.buffer = None
+        return np.zeros(-(-self._size // BLOCK) * BLOCK, dtype=np.float32) if buffer is None else buffer
 
     def _rank(self, query: str, k: int) -> list[Hit]:
-        counted = Counter(terms(query))
-        spans = [(span, count) for span, count in ((self._span(t), c) for t, c in counted.items()) if span is not None]
+        counted: dict[str, int] = {}
+        for text in terms(query):
+            counted[text] = counted.get(text, 0) + 1
+        known = self._spans
+        if len(known) > _REMEMBERED:
+            known = self._spans = {}
+        new = [text for text in counted if text not in known]
+        if new:
+            known.update(self._find(new))
+        spans = [(span, count) for text, count in counted.items() if (span := known[text]) is not None]
         if not spans:
             return []
         postings = sum(end - begin for (begin, end, _), _ in spans)
         if postings * _SPARSE_SHARE < self._size:
             return self._rank_few(spans, k)
-        scores = self._scores()
+        scores = self._zeros()
         for (begin, end, dense), count in spans:
             impacts = self._dense[dense] if dense >= 0 else self._impacts[begin:end]
             if count > 1:
@@ -111,19 +126,53 @@ class Bm25Index:
             if dense >= 0:
                 scores[: self._size] += impacts
             else:
-                scores[self._rows[begin:end]] += impacts
-        return _top(scores, k)
+                np.add.at(scores, self._rows[begin:end].astype(np.intp), impacts)
+        hits = _top(scores, k)
+        scores.fill(0.0)
+        self._local.buffer = scores
+        return hits
 
-    def _rank_few(self, spans: list[tuple[tuple[int, int, int], int]], k: int) -> list[Hit]:
+    def _rank_few(self, spans: list[tuple[Span, int]], k: int) -> list[Hit]:
         """Rank by the postings alone: for rare terms, touching every row would cost the most."""
-        rows = np.concatenate([self._rows[begin:end] for (begin, end, _), _ in spans])
-        impacts = np.concatenate([self._impacts[begin:end] * np.float32(count) for (begin, end, _), count in spans])
-        order = np.argsort(rows, kind="stable")  # so that a row's terms are added in the query's order, as above
-        rows = rows[order]
-        first = np.flatnonzero(np.diff(rows, prepend=-1))
-        scores = np.add.reduceat(impacts[order], first)
-        best = np.argsort(-scores, kind="stable")[:k]
-        return [Hit(row, score) for row, score in zip(rows[first[best]].tolist(), scores[best].tolist(), strict=True)]
+        listed = [self._rows[begin:end] for (begin, end, _), _ in spans]
+        impacts = [
+            self._impacts[begin:end] if count == 1 else self._impacts[begin:end] * np.float32(count)
+            for (begin, end, _), count in spans
+        ]
+        if len(spans) == 1:
+            return _best(listed[0], impacts[0], k)
+        # Row numbers as numpy wants them, once: each use of others converts them again.
+        rows = np.concatenate(listed).astype(np.intp)
+        scores = self._zeros()
+        np.add.at(scores, rows, np.concatenate(impacts))  # one after the other, as above
+        totals = scores[rows]
+        scores[rows] = 0.0
+        self._local.buffer = scores
+        return _best(rows, totals, k, copies=len(spans))
+
+
+def _best(rows: Rows, scores: Floats, k: int, *, copies: int = 1) -> list[Hit]:
+    """Return the k best of some rows, ties in row order.
+
+    Args:
+        rows: Rows, in any order.
+        scores: Their scores; the same wherever a row is repeated.
+        k: How many to return.
+        copies: How often a row may be repeated.
+    """
+    wanted = k * copies
+    if wanted < len(rows):
+        bounds, groups = scores, len(scores) // _GROUP
+        if wanted < groups:  # the maxima of any groups bound the score from below, as those of blocks do in _top
+            bounds = scores[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
+        place = len(bounds) - wanted
+        chosen = np.flatnonzero(scores >= np.partition(bounds, place)[place])
+        rows, scores = rows[chosen], scores[chosen]
+    order = np.lexsort((rows, -scores))
+    if copies == 1:
+        order = order[:k]
+    found = dict(zip(rows[order].tolist(), scores[order].tolist(), strict=True))
+    return [Hit(row, score) for row, score in (islice(found.items(), k) if copies > 1 else found.items())]
 
 
 def _top(scores: Floats, k: int) -> list[Hit]:

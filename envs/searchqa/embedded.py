@@ -42,6 +42,7 @@ _MADE_BY = (
     "turnwise.envs.retrieval.bm25",
     "turnwise.envs.retrieval.bm25_build",
     "turnwise.envs.retrieval.corpus",
+    "turnwise.envs.searchqa.beliefs",
     "turnwise.envs.searchqa.documents",
     "turnwise.envs.searchqa.drafts",
     "turnwise.envs.searchqa.embedded",

@@ -96,8 +96,10 @@ class WalkingExpert:
             for name, number in self._walk.facts:
                 if name == document_id:
                     said = document.sentences[max(number, 0)] if number != ANY_SENTENCE or document.sentences else ""
-                    # A link inside a quoted sentence would be read as a citation of our own.
-                    lines.append(f"{said.replace('[', '(').replace(']', ')')} {cite(source)}")
+                    # The sentence may not name what it is about ("Its author is ..."). And a link inside a quotation
+                    # would be read as a citation of our own.
+                    quoted = f"{document.title}: {said}".replace("[", "(").replace("]", ")")
+                    lines.append(f"{quoted} {cite(source)}")
         return write_report(str(self._walk.data["answer"]), " ".join(lines), sources)
 
 

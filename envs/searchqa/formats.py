@@ -196,20 +196,23 @@ def read_deepdive(record: Record, split: str, where: str) -> Question:
     answer = next(iter(answer), None) if isinstance(answer, list) else answer
     if not isinstance(text, str) or not text.strip() or not isinstance(answer, str) or not answer.strip():
         raise ConfigError(f"{where}: expected a question and an answer (or label), got {sorted(record)}")
-    rubrics = _rubrics(record.get("rubrics", environment.get("rubrics", ())), where)
     value = record.get("id", record.get("_id"))
     name = where.rpartition(": ")[2] if value is None else str(value)
+    named = where if value is None else f"{where} ({name!r})"
+    rubrics = _rubrics(record.get("rubrics", environment.get("rubrics", ())), named)
     data: dict[str, Json] = {"answer": answer.strip(), "aliases": [], "rubrics": rubrics}
     return _question(name, split, text.strip(), "deep search", data, ())
 
 
 def _rubrics(value: Any, where: str) -> list[str]:
-    rubrics = _strings(value)
-    for rubric in rubrics:
+    rubrics = [value] if isinstance(value, str) else list(value)
+    for position, rubric in enumerate(rubrics):
+        if not isinstance(rubric, str):
+            raise ConfigError(f"{where}: rubrics[{position}] must be a text, got {rubric!r}")
         if PLACEHOLDER.search(rubric) is None:
             raise ConfigError(
-                f"{where}: the rubric {rubric[:120]!r} has no placeholder such as <E0>: it could never be connected to "
-                "the answer"
+                f"{where}: rubrics[{position}], {rubric[:120]!r}, has no placeholder: it could never be connected to "
+                "the answer. Write <E0> for the answer and <E1>, <E2>.. for other entities"
             )
     if rubrics and not any("<E0>" in rubric for rubric in rubrics):
         raise ConfigError(f"{where}: no rubric speaks of <E0>, the answer: none could be connected to it")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from turnwise.envs.retrieval.analysis import terms
 from turnwise.envs.retrieval.interface import Document
 from turnwise.envs.searchqa import drafts
+from turnwise.envs.searchqa.beliefs import Populations, belief_data
 from turnwise.envs.searchqa.drafts import UNANSWERABLE, Draft, Step, Walker
 from turnwise.envs.searchqa.forms import Facts, Value, evaluate
 from turnwise.envs.searchqa.names import Draws
@@ -63,6 +64,7 @@ class Maker:
         self._facts, self._documents, self._split = facts, documents, split
         self._draws = Draws(seed, 4, list(QUESTIONS).index(split))
         self._walker = Walker(facts, split, self._draws)
+        self._populations = Populations(facts)
         self._terms: dict[str, frozenset[str]] = {}
         self._texts: set[str] = set()
 
@@ -150,6 +152,14 @@ class Maker:
             "last_documents": list(dict.fromkeys(step.subject for step in steps if step.depth == depth)),
             "entities": sorted({*draft.starts, *_nodes(steps)}),
             "form": draft.form,
+            "beliefs": belief_data(
+                draft,
+                None if answer == UNANSWERABLE else answer,
+                facts=self._facts,
+                populations=self._populations,
+                documents=self._documents,
+                sentence=self._sentence,
+            ),
             **self._rubrics(draft, answer),
         }
 

@@ -19,7 +19,7 @@ from turnwise.rewards.carr.report import plain_url
 
 # Page text is made of snippets, then opened content, then matches, as in the released server.
 _KINDS = {"search": 0, "snippet": 0, "open": 1, "information": 1, "page": 1, "find": 2}
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)\s+")  # not after an initial, as in "J. Tandel"
 _ANSWER_ARGUMENTS = ("text", "answer", "report", "content")
 
 

@@ -23,7 +23,7 @@ def show(
         str | None,
         typer.Argument(metavar="[ID]", help="A trajectory's id, or the beginning of it.", show_default=False),
     ] = None,
-    one: Annotated[bool, typer.Option("--one", help="Show a typical one: solved, of median length.")] = False,
+    one: Annotated[bool, typer.Option("--one", help="Show a solved one with rewards of most kinds.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="List failed episodes only.")] = False,
     limit: Annotated[int, typer.Option(help="List at most so many; 0 lists all.", min=0)] = 20,
     full: Annotated[bool, typer.Option("--full", help="Show long observations and evidence whole.")] = False,
@@ -36,7 +36,7 @@ def show(
     if one and trajectory_id is not None:
         raise ConfigError(f"--one picks a trajectory itself: leave out {trajectory_id!r} or --one")
     if one:
-        trajectory_id = _typical(store)
+        trajectory_id = _telling(store)
     if trajectory_id is None:
         _list(store, failed=failed, limit=limit, as_json=as_json)
         return
@@ -51,14 +51,40 @@ def show(
     print_view(trajectory_view(trajectory, full=full))
 
 
-def _typical(store: RunStore) -> str:
-    """Return the id of a solved trajectory of median length; of any trajectory if none is solved."""
-    lengths = [(not (t.outcome and t.outcome.success), len(t.turns), t.id) for t in store.trajectories()]
-    if not lengths:
+def _telling(store: RunStore) -> str:
+    """Return the id of the trajectory that shows most: a solved one whose turns' rewards are the most varied.
+
+    Counted are the rewards that pay on some turn, that cost on some turn, and that are invalid, first among those
+    that pay on the whole whatever they cost on a turn; among equals the one nearest the median length of them, then
+    the first id, so that the same run shows the same trajectory each time.
+    """
+    seen = [((_solved(t), _pays(t), len(_kinds(t))), len(t.turns), t.id) for t in store.trajectories()]
+    if not seen:
         raise ConfigError(f"{store.path} holds no trajectory yet")
-    unsolved = min(lengths)[0]
-    candidates = sorted(length for length in lengths if length[0] == unsolved)
-    return candidates[len(candidates) // 2][2]
+    best = max(rank for rank, _, _ in seen)
+    equals = [(turns, name) for rank, turns, name in seen if rank == best]
+    median = sorted(equals)[len(equals) // 2][0]
+    return min((abs(turns - median), name) for turns, name in equals)[1]
+
+
+def _solved(trajectory: Trajectory) -> bool:
+    return trajectory.outcome is not None and trajectory.outcome.success
+
+
+def _pays(trajectory: Trajectory) -> bool:
+    return all(reward.value is None or reward.value >= 0.0 for reward in trajectory.rewards.values())
+
+
+def _kinds(trajectory: Trajectory) -> set[tuple[str, str]]:
+    """Return which rewards pay, cost or are invalid on some turn, and whether some action was invalid."""
+    kinds = {("action", "invalid") for turn in trajectory.turns if not turn.action_valid}
+    for turn in trajectory.turns:
+        for name, reward in turn.rewards.items():
+            if reward.value is None:
+                kinds.add((name, "invalid"))
+            elif reward.value:
+                kinds.add((name, "pays" if reward.value > 0.0 else "costs"))
+    return kinds
 
 
 def _list(store: RunStore, *, failed: bool, limit: int, as_json: bool) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -106,3 +107,15 @@ def rewarded() -> Callable[..., Trajectory]:
 @pytest.fixture(scope="session")
 def tokenised() -> Callable[..., Trajectory]:
     return make_tokens
+
+
+@pytest.fixture(scope="session")
+def search_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The embedded search world is made once for the whole test session, in a cache of its own."""
+    before = os.environ.get("TURNWISE_CACHE")
+    os.environ["TURNWISE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["TURNWISE_CACHE"]
+    else:
+        os.environ["TURNWISE_CACHE"] = before

@@ -84,8 +84,8 @@ def test_the_evidence_says_level_threshold_comparison_verdict_and_what_was_withh
     }
     told = values[-1].evidence["episode"]
     assert told == {"mode": "gated", "passed": False, "gates": [gate], "withheld": {"given": pytest.approx(0.4)}}
-    assert values[0].evidence == {"withheld": {"given": 0.1}}
-    assert values[1].evidence == {"parts": {"given": -0.2}}, "a penalty is not withheld"
+    assert values[0].evidence == {"passed": False, "withheld": {"given": 0.1}}
+    assert values[1].evidence == {"passed": False, "parts": {"given": -0.2}}, "a penalty is not withheld"
     assert total(values, trajectory).evidence == told
     json.dumps([v.evidence for v in values], allow_nan=False)
 

@@ -73,15 +73,37 @@ def test_top_k_among_many_rows():
         assert [hit.score for hit in hits] == pytest.approx([expected[row] for row in best], rel=1e-4)
 
 
-def test_rare_terms_rank_the_same_with_and_without_an_accumulator(monkeypatch):
+@pytest.mark.parametrize("group", [16, 2, 10_000])
+def test_rare_terms_rank_the_same_with_and_without_a_pass_over_all_rows(monkeypatch, group):
     rng = np.random.default_rng(1)
-    documents = [" ".join(f"w{i}" for i in rng.integers(0, 3_000, size=12)) for _ in range(4_000)]
+    documents = [" ".join(f"w{i}" for i in rng.integers(0, 600, size=12)) for _ in range(4_000)]
     index = bm25_build.build(documents)
-    queries = [" ".join(f"w{i}" for i in rng.integers(0, 3_100, size=5)) + " w7 w7" for _ in range(50)]
-    few = index.rank(queries, 30)
+    queries = [" ".join(f"w{i}" for i in rng.integers(0, 700, size=n)) for n in (1, 2, 3, 5) for _ in range(20)]
+    queries += [query + " w7 w7" for query in queries]
+    monkeypatch.setattr(bm25, "_SPARSE_SHARE", 0)  # by the postings alone
+    monkeypatch.setattr(bm25, "_GROUP", group)
+    found = {k: index.rank(queries, k) for k in (1, 5, 30, 1_000)}
     monkeypatch.setattr(bm25, "_SPARSE_SHARE", 1e9)
-    assert index.rank(queries, 30) == few
-    assert sum(map(len, few)) > 1_000
+    for k, few_by_few in found.items():
+        assert index.rank(queries, k) == few_by_few
+        assert max(map(len, few_by_few)) == min(k, max(map(len, found[1_000])))
+    assert any(len({hit.score for hit in hits}) < len(hits) for hits in found[30]), "no ties: the test is too weak"
+
+
+def test_a_query_that_fails_half_way_leaves_nothing_behind(monkeypatch):
+    rng = np.random.default_rng(2)
+    index = bm25_build.build([" ".join(f"w{i}" for i in rng.integers(0, 40, size=12)) for _ in range(500)])
+    queries = ["w1 w2 w3", "w4"]
+    for share in (0, 1e9):
+        monkeypatch.setattr(bm25, "_SPARSE_SHARE", share)
+        expected = index.rank(queries, 9)
+        for name in ("_best", "_top"):
+            with monkeypatch.context() as broken:
+                broken.setattr(bm25, name, lambda *_, **__: 1 / 0)
+                if (name == "_best") == (share == 0):
+                    with pytest.raises(ZeroDivisionError):
+                        index.rank(queries, 9)
+        assert index.rank(queries, 9) == expected
 
 
 def test_lucene_rankings_of_the_real_webshop(shared_data):

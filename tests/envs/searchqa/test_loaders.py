@@ -184,12 +184,26 @@ def test_deepdive_and_carr(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rubrics", "error"), [(["Ann is tall."], "no placeholder"), (["<E1> is <E2>."], "no rubric speaks of <E0>")]
+    ("rubrics", "error"),
+    [
+        (["<E1> is by <E0>.", "Ann is tall."], r"rubrics\[1\], 'Ann is tall.', has no placeholder"),
+        (["<E1> is <E2>."], "no rubric speaks of <E0>"),
+        ([None], r"rubrics\[0\] must be a text, got None"),
+    ],
 )
-def test_rubrics_that_could_never_count_are_refused(tmp_path, rubrics, error):
-    record = {"id": "1", "question": "Who?", "answer": "Ann", "rubrics": rubrics}
-    with pytest.raises(ConfigError, match=error):
-        load_questions(write(tmp_path / "x.jsonl", record), "train")
+def test_rubrics_that_could_never_count_are_refused_as_they_are_loaded(tmp_path, rubrics, error):
+    good = {"id": "a0", "question": "Who?", "answer": "Ann", "rubrics": ["<E0> is tall."]}
+    deepdive = {"id": "a1", "question": "Who?", "answer": "Ann", "rubrics": rubrics}
+    remote = {"search_forbidden_strs": ["Who?"], "rubrics": rubrics}
+    carr = {"prompt": [], "label": "Ann", "metadata": {"remote_env_info": remote}}
+    for bad, record in ((deepdive, r"question 2 \('a1'\): "), (carr, "question 2: ")):
+        path = tmp_path / "x.jsonl"
+        path.write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
+        with pytest.raises(ConfigError, match=record + error):
+            load_questions(str(path), "train")
+        with pytest.raises(ConfigError, match=record + error):  # and so a run does not begin
+            SearchQAEnv(data=str(path), split="train")
+        path.unlink()
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,21 @@ def test_an_episode_without_turns_has_no_values(search_episode: Episode, scripte
     assert CitationRubric(judge=judge_of(scripted)).score(search_episode([], data={"rubrics": SIX})) == ()
 
 
-@pytest.mark.parametrize("data", [{}, {"rubrics": ["no slot"]}, {"rubrics": []}])
+def test_a_task_without_rubrics_is_none_of_its_business(search_episode: Episode, scripted: Any) -> None:
+    episode = search_episode([("search", "q"), ("answer", "x")], data={})
+    judge = judge_of(scripted)
+    for placement in ("turn", "last_turn"):
+        values = CitationRubric(judge=judge, placement=placement).score(episode)
+        assert [value.value for value in values] == [None, None]
+        assert {value.invalid for value in values} == {
+            "does not apply: the task has no rubrics to hold a report against"
+        }
+    assert judge.asked == []
+    with pytest.raises(ConfigError, match=r"task 'q': rubrics .* its data have none"):
+        CitationRubric(judge=judge).check_task(episode.task)
+
+
+@pytest.mark.parametrize("data", [{"rubrics": None}, {"rubrics": ["no slot"]}, {"rubrics": []}])
 def test_bad_rubrics_are_an_error_that_a_tree_turns_into_invalid(
     search_episode: Episode, scripted: Any, data: dict[str, Any]
 ) -> None:

@@ -58,7 +58,8 @@ def test_one_trajectory_turn_by_turn(cli, run) -> None:
     assert rewards
     for name in rewards:
         assert name in text
-    assert '"parts"' in text  # evidence
+    assert "parts: " in text  # evidence
+    assert '"parts": ' in cli("show", run, "count-1#0", "--full").output
 
 
 def load(run, name):
@@ -82,7 +83,7 @@ def test_long_texts_are_cut_unless_asked_for(cli, run, toy) -> None:
     turn = replace(trajectory.turns[0], observation="x" * 5000)
     with RunStore.open(run, "a") as store:
         store.append(replace(trajectory, id="long#0", turns=(turn, *trajectory.turns[1:])))
-    assert "3500 more characters: --full" in cli("show", run, "long#0").output
+    assert "4100 more characters: --full" in cli("show", run, "long#0").output
     assert cli("show", run, "long#0", "--full").output.count("x") == 5000
 
 
@@ -122,9 +123,67 @@ def test_a_damaged_shard_is_a_warning_and_json_stays_json(cli, run) -> None:
     assert "shard-00001.parquet is damaged" in result.stderr
 
 
-def test_a_typical_trajectory_is_a_solved_one(cli, run) -> None:
+def with_evidence(run, evidence, **more):
+    """Store a trajectory whose turns have one reward with this evidence, and show what is printed of it."""
+    from turnwise.records import RewardValue, replace
+
+    trajectory = load(run, "count-0#0")
+    rewards = {"tried": RewardValue(value=0.25, evidence=evidence)}
+    turns = tuple(replace(turn, rewards=rewards) for turn in trajectory.turns)
+    with RunStore.open(run, "a") as store:
+        store.append(replace(trajectory, id="told#0", turns=turns, rewards=rewards, **more))
+
+
+def test_evidence_is_said_in_words_and_spelled_out_on_demand(cli, run) -> None:
+    evidence = {
+        "before": 0.123456789,
+        "known": None,
+        "solved": True,
+        "parts": {"one": 1 / 3, "other": -1},
+        "pages": [f"page {number}" for number in range(6)],
+        "gates": [{"level": "cited", "passed": False}],
+        "rubrics": [{"passages": [{"quote": "so it is"}]}, {"passages": []}],
+        "empty": [],
+    }
+    with_evidence(run, evidence)
+    text = cli("show", run, "told#0").output
+    for line in (
+        "before 0.1235, known none, solved yes",
+        "parts: one 0.3333, other -1",
+        "pages: page 3",
+        "pages: 2 more",
+        "gates: level cited, passed no",
+        "rubrics: 2, spelled out by --full",
+    ):
+        assert line in text, line
+    assert "page 4" not in text
+    assert "so it is" not in text
+    assert "empty" not in text
+    assert "so it is" in cli("show", run, "told#0", "--full").output
+
+
+def test_what_concerns_the_episode_is_told_once(cli, run) -> None:
+    with_evidence(run, {"episode": {"judge": "rule"}, "mine": 1})
+    text = cli("show", run, "told#0").output
+    assert text.count("judge rule") == 1  # below the totals
+    assert text.count("mine 1") == 3
+
+
+def test_a_trajectory_ends_with_a_table_of_all_turns_and_rewards(cli, run) -> None:
+    lines = cli("show", run, "count-1#0").output.splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if "all turns" in line) + 1 :]
+    rewards = load(run, "count-1#0").turns[0].rewards
+    assert table[0].split() == ["turn", "action", *rewards]
+    assert [line.split()[0] for line in table[1:-1]] == ["0", "1", "2", "3"]
+    assert "dance wildly" in table[2]
+    assert table[5].split()[0] == "total"
+    assert len(table[5].split()) == 1 + len(rewards)
+
+
+def test_the_one_shown_is_solved_and_has_the_most_varied_rewards(cli, run) -> None:
     text = cli("show", run, "--one").output
     assert "outcome  solved" in text
+    assert "trajectory  count-1#0" in text  # count-0 is solved, too, but without a mistake
     refused = cli("show", run, "count-1#0", "--one", code=None)
     assert refused.exit_code != 0
     assert "--one picks a trajectory itself" in refused.output + str(refused.exception)

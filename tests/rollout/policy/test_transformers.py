@@ -34,7 +34,7 @@ REWARDS = {
                 "scorer_options": {"source": "turnwise.rollout.policy.logprobs:PolicyLogProbs"},
             },
         },
-    ]
+    ],
 }
 
 
