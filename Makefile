@@ -7,13 +7,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit bench clean
+.PHONY: help demo test lint unit bench browser trainers clean
 
 help:
 	@echo "make demo   install into $(VENV) and run the main job on embedded tasks"
 	@echo "make test   install what the tests need and run all of them"
 	@echo "make unit   only the tests that need no Ray, browser or container and take seconds"
 	@echo "make lint   ruff, mypy --strict, import-linter"
+	@echo "make browser  install Chromium where there is none (make test does)"
+	@echo "make trainers  test the adapters against the real trainers, each in an environment of its own (minutes, 10 GB)"
 	@echo "make bench  run the benchmarks; results under benchmarks/results/"
 	@echo "make clean  remove virtual environments and build output"
 
@@ -31,7 +33,7 @@ $(VENV)/demo: $(VENV)/made pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/demo
 	@echo "installing what the tests and linters need ..."
-	@$(PIP) --editable '.[ray,torch,search,llm,dev]'
+	@$(PIP) --editable '.[ray,serve,torch,search,llm,browser,dev]'
 	@touch $@
 
 # One run per world, with an outcome gate, information gain and citation rubrics on every turn.
@@ -45,11 +47,23 @@ demo: $(VENV)/demo
 	$(BIN)/turnwise show $$runs/searchqa --one && \
 	echo "stored runs: $$runs/household $$runs/searchqa"
 
-test: $(VENV)/dev
+test: $(VENV)/dev browser
 	@$(BIN)/python -m pytest
+
+# A real Chromium for the browser worlds: the one that is there, else Debian's (as root, or by sudo).
+browser: $(VENV)/dev
+	@$(BIN)/python -c 'from turnwise.envs.browser.chromium import find_chromium; find_chromium()' 2>/dev/null \
+	  || { echo "installing Chromium ..."; as=; [ "$$(id -u)" = 0 ] || as=sudo; \
+	       $$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive \
+	         apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null; } \
+	  || { echo "cannot install Chromium: install it yourself, or set TURNWISE_CHROMIUM to its path"; exit 1; }
 
 unit: $(VENV)/dev
 	@$(BIN)/python -m pytest -m "not ray and not docker and not browser and not slow"
+
+# Their versions conflict, so each has an environment under .venv-trainers/.
+trainers: $(VENV)/made
+	@$(BIN)/python tests/rollout/trainers/real/run.py
 
 # mypy and import-linter look at the installed package: the tree's folders carry other names.
 lint: $(VENV)/dev
@@ -60,7 +74,7 @@ lint: $(VENV)/dev
 	@PYTHONPATH=.cache/installed $(BIN)/lint-imports --config pyproject.toml
 
 bench: $(VENV)/dev
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $$(grep -l __main__ benchmarks/*.py | grep -v -e _player -e _side); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf .venv .venv-* .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

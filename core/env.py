@@ -188,6 +188,10 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
     def _apply(self, action: Action) -> StepResult[ObsT]:
         """Carry out a well-formed action (it may still be impossible: return ``valid=False``)."""
 
+    def _task_of(self, task_id: str) -> Task:
+        """Return a task by id; a world that also plays tasks from outside its task set looks there first."""
+        return self.tasks.get(task_id)
+
     def _parse(self, text: str) -> Action | ActionProblem:
         """Read one action from a message; a world with a mode of its own may read it otherwise."""
         return self.grammar.parse(text)
@@ -272,7 +276,7 @@ class TurnEnv(gymnasium.Env[ObsT, str], ABC):
 
     def _start(self, task_id: str, seed: int | None) -> tuple[ObsT, dict[str, Any]]:
         self._over = True  # until the world has begun
-        self._task = self.tasks.get(task_id)
+        self._task = self._task_of(task_id)
         self._turn = 0
         self._seed = seed
         self._generator = self.np_random.bit_generator.state

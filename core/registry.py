@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BUILTIN_ENVS = {
     "turnwise/Household-v0": "turnwise.envs.household:HouseholdEnv",
     "turnwise/SearchQA-v0": "turnwise.envs.searchqa:SearchQAEnv",
+    "turnwise/WebShop-v0": "turnwise.envs.webshop:WebShopEnv",
+    "turnwise/WebShopBrowser-v0": "turnwise.envs.webshop_browser:WebShopBrowserEnv",
 }
 BUILTIN_REWARDS = {
     "outcome": "turnwise.rewards.outcome:Outcome",
@@ -41,6 +43,11 @@ BUILTIN_REWARDS = {
     "redundant_search": "turnwise.rewards.redundant_search:RedundantSearch",
     "search_r2": "turnwise.rewards.useful_search:SearchR2",
     "reseek_judge": "turnwise.rewards.useful_search:ReSeekJudge",
+    "shop_milestones": "turnwise.rewards.shopping.milestones:ShopMilestones",
+    "shop_purchase": "turnwise.rewards.shopping.purchase:ShopPurchase",
+    "shop_efficiency": "turnwise.rewards.shopping.efficiency:ShopEfficiency",
+    "shop_gated": "turnwise.rewards.shopping.conditional:ShopGated",
+    "shop_r1": "turnwise.rewards.shopping.shop_r1:ShopR1",
     "sum": "turnwise.rewards.compose:WeightedSum",
 }
 # Modules of our extras, so that a missing one is named together with its install command.
@@ -51,11 +58,14 @@ _EXTRAS = {
     "fastapi": "serve",
     "uvicorn": "serve",
     "playwright": "browser",
+    "PIL": "browser",
+    "jinja2": "browser",
     "docker": "docker",
     "httpx": "llm",
     "openai": "llm",
     "bm25s": "search",
     "tantivy": "search",
+    "spacy": "nouns",
 }
 
 

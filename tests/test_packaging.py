@@ -21,6 +21,7 @@ names = [m.name for m in pkgutil.walk_packages(turnwise.__path__, "turnwise.")]
 torch = ["likelihood.passes"]
 torch += [f"transformers_policy.{m}" for m in ("cache", "dialogue", "engine", "loop", "runner", "sampling", "weights")]
 behind = {f"turnwise.agents.{name}": "torch" for name in torch}
+behind["turnwise.rollout.trainers.verifiers.world"] = "verifiers"
 failed = []
 for name in names:
     try:

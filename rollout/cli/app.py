@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from turnwise.rollout.cli import check, envs, export, replay, rewards, rollout, score, show, tiny_model
+from turnwise.rollout.cli import (
+    check,
+    data,
+    envs,
+    export,
+    play,
+    replay,
+    rewards,
+    rollout,
+    score,
+    serve,
+    serve_env,
+    show,
+    tiny_model,
+)
 from turnwise.rollout.cli.console import PlainErrorsGroup
 
 app = typer.Typer(
@@ -44,8 +58,12 @@ app.command("replay")(replay.replay)
 app.command("rewards")(rewards.rewards)
 app.command("envs")(envs.envs)
 app.command("check")(check.check)
+app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("import")(export.import_)
+app.add_typer(data.data, name="data")
+app.add_typer(play.play, name="play")
+app.command("serve-env")(serve_env.serve_env)
 app.command("tiny-model")(tiny_model.tiny_model)
 
 

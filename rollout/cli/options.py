@@ -24,8 +24,12 @@ EnvOptions = Annotated[
 Run = Annotated[str, typer.Argument(help="Directory of a stored run.", show_default=False)]
 
 
-def read_env_options(pairs: Sequence[str] | None) -> dict[str, Json]:
+def read_env_options(pairs: Sequence[str] | None, *, option: str = "--env-option") -> dict[str, Json]:
     """Read ``KEY=VALUE`` pairs; a value that is JSON is taken as such, anything else as text.
+
+    Args:
+        pairs: What the caller gave.
+        option: The option's name, for messages.
 
     Raises:
         ConfigError: A pair has no ``=``, or a key comes twice.
@@ -34,9 +38,9 @@ def read_env_options(pairs: Sequence[str] | None) -> dict[str, Json]:
     for pair in pairs or ():
         key, found, text = pair.partition("=")
         if not found or not key.isidentifier():
-            raise ConfigError(f"--env-option takes KEY=VALUE, such as max_turns=20: got {pair!r}")
+            raise ConfigError(f"{option} takes KEY=VALUE, such as max_turns=20: got {pair!r}")
         if key in options:
-            raise ConfigError(f"--env-option {key} is given twice")
+            raise ConfigError(f"{option} {key} is given twice")
         try:
             options[key] = json.loads(text)
         except ValueError:

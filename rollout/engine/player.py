@@ -55,6 +55,11 @@ def load_kit(spec: WorkerSpec) -> Kit:
             # Worlds keep their static tables per process: read before a fork, they are shared by all slots.
             known = {key: spec.env_options[key] for key in ("data", "split") if key in spec.env_options}
             world.make_task_set(**known)
+    if spec.warm:
+        with attribute_to("env", f"trying {spec.env_id}"):
+            env: gymnasium.Env[Any, str] = gymnasium.make(spec.env_id, disable_env_checker=True, **spec.env_options)
+            env.reset(seed=0)
+            env.close()
     with attribute_to("policy", f"importing the agent {spec.agent!r}"):
         agent_registry.load(spec.agent.partition(":")[0])
     with attribute_to("judge", "loading the rewards"):

@@ -125,6 +125,9 @@ class WorkerSpec(Record, frozen=True, kw_only=True):
         memory_limit: Bytes that one episode's process may allocate, or None.
         pythonpath: Directories that the driver's ``sys.path`` has beyond the installation's.
         policy_socket: Where this worker's gateway to the policy listens, for agents with a model.
+        child: Import string of what a forked process runs; takes the kit, its socket and its journal.
+        warm: Whether an environment is made, reset and closed before the first fork, so that what worlds read
+            and keep is shared by all processes. Not for worlds that start threads or programs.
     """
 
     env_id: str
@@ -142,6 +145,8 @@ class WorkerSpec(Record, frozen=True, kw_only=True):
     memory_limit: int | None = DEFAULT_MEMORY_LIMIT
     pythonpath: tuple[str, ...] = ()
     policy_socket: str | None = None
+    child: str = "turnwise.rollout.engine.slot_child:run_slot"
+    warm: bool = False
 
 
 class EpisodeRequest(Record, frozen=True, kw_only=True):

@@ -19,13 +19,14 @@ import socket
 import struct
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import psutil
 
 from turnwise.errors import TurnwiseError
 from turnwise.records import Failure
+from turnwise.registry import load_entry_point
 from turnwise.rollout.engine.journal import Journal
 from turnwise.rollout.engine.player import Kit, load_kit
 from turnwise.rollout.engine.processes import (
@@ -36,8 +37,9 @@ from turnwise.rollout.engine.processes import (
     kill_remains,
     limit_memory,
 )
-from turnwise.rollout.engine.slot_child import run_slot
 from turnwise.rollout.engine.wire import decode_spec, encode
+
+RunChild = Callable[[Kit, socket.socket, Journal], None]
 
 COMMAND = struct.Struct("<cii")  # kind, slot, pid
 FORK = b"F"  # comes with two descriptors: the child's socket and its journal
@@ -54,11 +56,12 @@ UNFORKED = b"U"  # slot, 0, why
 class Zygote:
     """The fork server's loop."""
 
-    def __init__(self, control: socket.socket, beats: mmap.mmap, kit: Kit) -> None:
-        """Serve ``control``; children write their heartbeats to ``beats``."""
+    def __init__(self, control: socket.socket, beats: mmap.mmap, kit: Kit, run_child: RunChild) -> None:
+        """Serve ``control``; children run ``run_child`` and write their heartbeats to ``beats``."""
         self._control = control
         self._beats = beats
         self._kit = kit
+        self._run_child = run_child
         self._children: set[int] = set()
         self._commands = b""
         self._fds: list[int] = []
@@ -144,7 +147,7 @@ class Zygote:
             limit = self._kit.spec.memory_limit
             if limit is not None:
                 limit_memory(limit)
-            run_slot(self._kit, socket.socket(fileno=sock), Journal(journal, self._beats, slot))
+            self._run_child(self._kit, socket.socket(fileno=sock), Journal(journal, self._beats, slot))
             status = 0
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
@@ -220,10 +223,11 @@ def main(argv: list[str]) -> int:
     try:
         with _mortal(control):
             kit = load_kit(spec)
+            run_child: RunChild = load_entry_point(spec.child)
     except TurnwiseError as error:
         text = encode(Failure(boundary=error.boundary, kind="boot", message=str(error)))
         control.sendall(REPORT.pack(REFUSED, 0, 0, len(text)) + text)
         return 1
     gc.freeze()  # what is here now never becomes garbage, and a collection would copy every page of it
-    Zygote(control, beats, kit).serve()
+    Zygote(control, beats, kit, run_child).serve()
     return 0

@@ -126,7 +126,7 @@ def _row(trajectory: Trajectory, name: str, advantages: TurnAdvantages | None) -
         advantages=() if advantages is None else _expanded(advantages, trajectory, loss_mask, first),
         reward=None if total is None else total.value,
         outcome=None if trajectory.outcome is None else float(trajectory.outcome.success),
-        components=_components(total),
+        components=shares(total),
         valid=why is None,
         why=why,
         policy_version=trajectory.policy_version,
@@ -193,12 +193,12 @@ def _expanded(
     return tuple(float(value) if mask else 0.0 for value, mask in pairs)[first:]
 
 
-def _components(total: RewardValue | None) -> dict[str, float]:
-    """Return what each reward of the tree contributes, where the total says so."""
+def shares(total: RewardValue | None) -> dict[str, float]:
+    """Return what each reward of the tree contributes to a total, where that says so; they sum to it."""
     if total is None or total.value is None:
         return {}
     parts = total.evidence.get("parts")
     if not isinstance(parts, dict):
         return {}
-    shares = {name: float(share) for name, share in parts.items() if isinstance(share, (int, float))}
-    return shares if math.isclose(math.fsum(shares.values()), total.value, rel_tol=1e-9, abs_tol=1e-9) else {}
+    found = {name: float(share) for name, share in parts.items() if isinstance(share, (int, float))}
+    return found if math.isclose(math.fsum(found.values()), total.value, rel_tol=1e-9, abs_tol=1e-9) else {}

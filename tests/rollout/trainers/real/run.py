@@ -1,11 +1,12 @@
 """Run the tests against real trainers, each in a virtual environment with that trainer's own versions.
 
-    python tests/rollout/trainers/real/run.py            # all of them, one after another
+    python tests/rollout/trainers/real/run.py            # all that need nothing beyond PyPI, one after another
     python tests/rollout/trainers/real/run.py trl verl   # some
 
-``NAME/requirements.txt`` says what an environment holds besides turnwise; a line ``# extras: torch,serve``
-in it names the extras of turnwise. Environments stand in ``.venv-trainers/`` and are made again only when
-their requirements change.
+``NAME/requirements.txt`` says what an environment holds besides turnwise. A line ``# extras: torch,serve`` in it
+names the extras of turnwise; ``# python: 3.12`` the version that a trainer insists on, which must then be on the
+PATH; ``# on demand: WHY`` leaves it out unless it is named. Environments stand in ``.venv-trainers/`` and are made
+again only when their requirements change.
 """
 
 from __future__ import annotations
@@ -29,6 +30,18 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in HERE.glob("*/requirements.txt"))
 
 
+def ordinary(known: list[str]) -> list[str]:
+    """Return those that any machine can test, and say why the others are left out."""
+    chosen = []
+    for name in known:
+        why = re.search(r"^# on demand: (.+)$", (HERE / name / "requirements.txt").read_text(), re.MULTILINE)
+        if why:
+            print(f"-- left out: {name} ({why[1]})", flush=True)
+        else:
+            chosen.append(name)
+    return chosen
+
+
 def make(name: str) -> Path:
     """Make a trainer's environment, unless it is there already, and return its Python."""
     requirements = HERE / name / "requirements.txt"
@@ -39,7 +52,9 @@ def make(name: str) -> Path:
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     print(f"-- making the environment of {name} in {venv}", flush=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True, timeout=INSTALL_S)
+    version = re.search(r"^# python: ([0-9.]+)$", text, re.MULTILINE)
+    base = f"python{version[1]}" if version else sys.executable
+    subprocess.run([base, "-m", "venv", "--clear", str(venv)], check=True, timeout=INSTALL_S)
     found = re.search(r"^# extras: (.+)$", text, re.MULTILINE)
     extras = f"[{found[1].strip()}]" if found else ""
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
@@ -75,7 +90,7 @@ def main(arguments: list[str]) -> int:
     if unknown:
         print(f"no tests for {', '.join(unknown)}; there are some for {', '.join(known)}", file=sys.stderr)
         return 2
-    failed = [name for name in arguments or known if test(name) != 0]
+    failed = [name for name in arguments or ordinary(known) if test(name) != 0]
     if failed:
         print(f"failed against: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
