@@ -14,6 +14,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ class Browser:
         self._guard: psutil.Process | None = None
         self._driver: psutil.Process | None = None
         self._folder = ""
+        self._known: list[psutil.Process] = []  # all that is to be gone in the end
         before = _children()
         try:
             with _keeping_global_random():
@@ -94,6 +96,7 @@ class Browser:
     def kill(self) -> None:
         """Kill Chromium and what drives it, from any thread: for a browser that no longer answers."""
         self._die("it was killed because it did not answer in time")
+        self._known = self.processes()
         _end(self._guard, signal.SIGTERM)  # it kills all that is below it
         for process in self._helpers():
             _end(process, signal.SIGKILL, patience_s=0.0)
@@ -110,6 +113,7 @@ class Browser:
         if self._owner != os.getpid():
             return  # a copy of the object in a forked child: the browser is the parent's
         self._die("it was closed")
+        self._known = [*self._known, *self.processes()]
         self._watchdog.arm(CLOSE_DEADLINE_S)
         browser, self._browser = getattr(self, "_browser", None), None
         with contextlib.suppress(Exception):  # it may be dead already, in any way
@@ -127,6 +131,10 @@ class Browser:
         """Make sure that nothing is left; after an orderly end nothing is."""
         _end(self._guard, signal.SIGTERM)
         _end(self._driver, signal.SIGKILL)
+        deadline = time.monotonic() + _DYING_S
+        while not all(map(_gone, self._known)) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self._known = []
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -229,6 +237,16 @@ def _end(process: psutil.Process | None, number: int, *, patience_s: float = _DY
         if process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             process.send_signal(number)
             process.wait(patience_s)
+
+
+def _gone(process: psutil.Process) -> bool:
+    """Whether a process has ended; buries it where its orphans come to us, as they do in a rollout's workers."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE or not process.is_running()
+    except psutil.Error:
+        return True
 
 
 def _children() -> set[psutil.Process]:

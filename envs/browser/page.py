@@ -72,6 +72,7 @@ class BrowserPage:
         """Open a page; made by :meth:`~turnwise.envs.browser.browser.Browser.new_page`."""
         self.browser, self.size, self.deadline_s = browser, size, deadline_s
         self._context = context
+        self._mouse = (0.0, 0.0)
         context.add_init_script(path=_WATCH)
         self._page: Any = context.new_page()
         context.on("page", self._turn_away)
@@ -111,7 +112,8 @@ class BrowserPage:
         """
         with self.working(f"opening {_place(url)}"):
             self._context.clear_cookies()
-            self._page.mouse.move(0, 0)
+            self._mouse = (0.0, 0.0)
+            self._page.mouse.move(*self._mouse)
             self._page.goto(url, wait_until="load", timeout=self.deadline_s * 1e3)
             self._cdp.send("Page.resetNavigationHistory")
             self.settle()
@@ -161,6 +163,8 @@ class BrowserPage:
     def screenshot(self) -> Pixels:
         """Return what is in the viewport: uint8 of height x width x 3, in device pixels."""
         with self.working("taking a screenshot"):
+            # What has come under the mouse meanwhile shows it only when the mouse moves, or some time later.
+            self._page.mouse.move(*self._mouse)
             shot = self._cdp.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})
         return read_png(shot["data"])
 
@@ -237,10 +241,9 @@ class BrowserPage:
             self.settle()
 
     def _press_at(self, x: float, y: float) -> None:
+        self._mouse = (x, y)
         self._page.mouse.click(x, y)
         self.settle()
-        # What is under the mouse now may be another thing, and shows it only when the mouse moves next, or some time.
-        self._page.mouse.move(x, y)
 
     def _centre(self, element: Element) -> tuple[float, float]:
         self._ask(element, "DOM.scrollIntoViewIfNeeded")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from turnwise.records import Action
+from turnwise.records import Action, Json
 from turnwise.rewards.shopping.facts import words
 
 FORMAT, TYPE = 0.5, 0.3
@@ -39,6 +39,12 @@ def action_of(action: Action) -> ShopAction | None:
     if action.name == "click" and "label" in action.arguments:
         return ShopAction("click", action.arguments["label"])
     return None
+
+
+def moved(info: Mapping[str, Json]) -> ShopAction | None:
+    """Return the last thing that a turn came to in the shop, where the world says so; None for nothing."""
+    moves = info.get("moves")
+    return read_action(str(moves[-1])) if isinstance(moves, list) and moves else None
 
 
 def read_action(command: str) -> ShopAction | None:

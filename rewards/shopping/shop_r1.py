@@ -16,6 +16,7 @@ from turnwise.rewards.shopping.actions import (
     TYPED_TEXT,
     action_of,
     best_reference,
+    moved,
 )
 from turnwise.rewards.shopping.reference import References, asked_for, demonstrated
 from turnwise.rewards.validity import cut, invalid_values
@@ -35,7 +36,9 @@ class ShopR1:
                             + difficulty * ROUGE-L(text)
         + terminate:        nothing more
 
-    A search is a ``type_and_submit`` into the field ``search``; everything else in this shop is a click. Where several
+    A search is a ``type_and_submit`` into the field ``search``; everything else in this shop is a click. In the browser
+    what counts is what the turn came to in the shop (``info["moves"]``), not the element it was done with; a turn that
+    came to nothing there, such as scrolling, has no reference. Where several
     actions are as good, such as two options still to be chosen, the nearest one is the reference.
 
     Source: Shop-R1, arXiv 2507.17842. SECONDARY: only notes about the paper were read, so its numbers are probable, not
@@ -91,7 +94,7 @@ class ShopR1:
         if turn.action is None:
             error = cut(turn.action_error or "no action in the message")
             return RewardValue(value=0.0, evidence={"error": error, "reference": cut(next(iter(references)))})
-        said = action_of(turn.action)
+        said = action_of(turn.action) or moved(turn.info)
         if said is None:
             return RewardValue(
                 invalid=f"does not apply: {turn.action.name!r} names neither keywords nor a label to compare"

@@ -157,6 +157,25 @@ def test_a_slow_server_and_stopped_processes_are_hangs_too(site: str) -> None:
     assert wait_for(lambda: gone([*processes, browser._driver]))
 
 
+SUBREAPER = """
+import ctypes, psutil
+from turnwise.envs.browser import borrow_browser, return_browser
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, as in a rollout's workers
+for crash in (False, True):
+    browser = borrow_browser()
+    for process in browser.processes()[2:] if crash else ():
+        process.kill()
+    return_browser(browser)
+print([child.name() for child in psutil.Process().children(recursive=True)])
+"""
+
+
+@browser_test
+def test_where_orphans_come_to_us_they_are_buried() -> None:
+    done = subprocess.run([sys.executable, "-c", SUBREAPER], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @browser_test
 def test_a_running_event_loop_is_refused_in_words() -> None:
     async def inside() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnwise.errors import ConfigError
-from turnwise.records import Trajectory, replace
+from turnwise.records import Action, Trajectory, replace
 from turnwise.rewards.shopping.actions import (
     FORMAT,
     ShopAction,
@@ -170,6 +170,15 @@ def test_actions_that_name_nothing_do_not_apply(perfect: Trajectory) -> None:
 
 
 # -- demonstrations --------------------------------------------------------------------------------
+
+
+def test_in_a_browser_counts_what_the_turn_came_to(perfect: Trajectory) -> None:
+    pressed = Action(name="click", arguments={"element": "12"}, command="click[12]")
+    turns = [replace(turn, action=pressed, info={**turn.info, "moves": [turn.action_text]}) for turn in perfect.turns]
+    there = ShopR1().score(replace(perfect, turns=tuple(turns)))
+    assert [value.value for value in there] == [value.value for value in ShopR1().score(perfect)]
+    scrolled = replace(perfect, turns=(replace(turns[0], info={**turns[0].info, "moves": []}), *turns[1:]))
+    assert ShopR1().score(scrolled)[0].value is None
 
 
 def test_a_demonstration_is_followed_turn_by_turn(trip: Make, state: Make) -> None:
