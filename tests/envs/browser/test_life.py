@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -60,6 +61,15 @@ def test_an_orderly_end_leaves_nothing() -> None:
     browser.close()
 
 
+def running(pids: list[str]) -> list[psutil.Process]:
+    """Return the processes that are still there: Chromium ends some of its own at any time."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(int(pid)))
+    return found
+
+
 @browser_test
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_death_of_the_owner_takes_everything_along(number: int) -> None:
@@ -67,7 +77,7 @@ def test_the_death_of_the_owner_takes_everything_along(number: int) -> None:
     try:
         assert owner.stdout is not None
         *pids, folder = owner.stdout.readline().split()
-        processes = [psutil.Process(int(pid)) for pid in pids]
+        processes = running(pids)
         driver = psutil.Process(owner.pid).children()
         assert len(processes) > 3
         owner.send_signal(number)
@@ -85,9 +95,10 @@ def test_stopped_helpers_do_not_survive_their_owner_either() -> None:
     try:
         assert owner.stdout is not None
         *pids, _ = owner.stdout.readline().split()
-        processes = [psutil.Process(int(pid)) for pid in pids]
+        processes = running(pids)
         for process in processes[1:]:  # all but the guard
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
         owner.kill()
         owner.wait(20)
         assert wait_for(lambda: gone(processes))
@@ -103,7 +114,7 @@ def test_a_crash_is_a_sandbox_failure_and_the_next_borrower_gets_another(site: s
     page.begin(f"http://{site}/")
     processes = browser.processes()
     for process in processes[1:]:
-        if process.is_running():
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     with pytest.raises(SandboxError) as caught:
         page.read()
@@ -158,13 +169,14 @@ def test_a_slow_server_and_stopped_processes_are_hangs_too(site: str) -> None:
 
 
 SUBREAPER = """
-import ctypes, psutil
+import contextlib, ctypes, psutil
 from turnwise.envs.browser import borrow_browser, return_browser
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, as in a rollout's workers
 for crash in (False, True):
     browser = borrow_browser()
     for process in browser.processes()[2:] if crash else ():
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     return_browser(browser)
 print([child.name() for child in psutil.Process().children(recursive=True)])
 """
