@@ -7,6 +7,15 @@ from pathlib import Path
 
 import pytest
 
+try:
+    from hypothesis import settings
+except ImportError:
+    pass  # the environments of the real trainers have none
+else:
+    # How long an example takes depends on what else the machine does.
+    settings.register_profile("turnwise", deadline=None)
+    settings.load_profile("turnwise")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
