@@ -54,7 +54,8 @@ def play_side_by_side(kind: type[SyncVectorEnv] | type[AsyncVectorEnv], count: i
 def main() -> None:
     """Show all three."""
     play_one(["look", "inventory"])
-    assert play_side_by_side(SyncVectorEnv) == play_side_by_side(AsyncVectorEnv)
+    if play_side_by_side(SyncVectorEnv) != play_side_by_side(AsyncVectorEnv):
+        raise SystemExit("the two vector environments played different episodes")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import sha256
 from typing import Any, ClassVar, Literal, NamedTuple
-
-import msgspec
 
 from turnwise.actions import ActionGrammar, ActionProblem
 from turnwise.env import Bookmark, StepResult, TurnEnv
@@ -19,7 +16,7 @@ from turnwise.envs.webshop.milestones import OUTCOME_LEVELS
 from turnwise.envs.webshop.nouns import Tagger, open_tagger
 from turnwise.envs.webshop.reward import REWARD_MODES, RewardMode
 from turnwise.envs.webshop.shop import SEARCH, Shop
-from turnwise.envs.webshop.tasksets import SYNTHETIC_PREFIX, GoalTasks, shop_split, task_of
+from turnwise.envs.webshop.tasksets import SYNTHETIC_PREFIX, GoalTasks, read_reset, shop_split
 from turnwise.envs.webshop.text import Renderer, text, text_rich, url
 from turnwise.envs.webshop.visit import Customer, Visit
 from turnwise.errors import ConfigError, EpisodeOverError, unknown_name
@@ -181,19 +178,7 @@ class WebShopEnv(TurnEnv[str]):
         Raises:
             ConfigError: Unknown option or task id, both of them, or no goal.
         """
-        chosen = dict(options or {})
-        for name in chosen:
-            if name not in ("goal", "task_id"):
-                raise unknown_name("reset option", str(name), ("goal", "task_id"))
-        self._given = None
-        if chosen.get("goal") is not None:
-            if chosen.get("task_id") is not None:
-                raise ConfigError("reset takes the option 'task_id' or the option 'goal', not both")
-            goal = read_goal(chosen["goal"])
-            key = sha256(msgspec.json.encode(goal, order="sorted")).hexdigest()[:16]
-            self._given = task_of(goal, task_id=f"given-{key}", split=self.tasks.split)
-            chosen["task_id"] = self._given.id
-        chosen.pop("goal", None)
+        chosen, self._given = read_reset(options, self.tasks.split)
         return super().reset(seed=seed, options=chosen)
 
     def _task_of(self, task_id: str) -> Task:

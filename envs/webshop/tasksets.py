@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import overload
+from hashlib import sha256
+from typing import Any, overload
+
+import msgspec
 
 from turnwise.envs.webshop.catalogue import Catalogue
-from turnwise.envs.webshop.goal import Goal
+from turnwise.envs.webshop.goal import Goal, read_goal
 from turnwise.envs.webshop.goals import SEED, GoalKind, goal_order, open_goals
 from turnwise.errors import ConfigError, unknown_name
 from turnwise.records import Task
@@ -168,3 +171,31 @@ def task_of(goal: Goal, *, task_id: str, split: str) -> Task:
     return Task(
         id=task_id, split=split, instruction=goal.instruction_text, type=goal.category, data={"goal": goal.as_json()}
     )
+
+
+def read_reset(options: Mapping[str, Any] | None, split: str) -> tuple[dict[str, Any], Task | None]:
+    """Read the options of a shop's ``reset``: ``{"task_id": ...}``, or ``{"goal": {...}}`` as WebShop writes it.
+
+    Args:
+        options: What the caller gave.
+        split: The split that the world plays.
+
+    Returns:
+        The options as :class:`~turnwise.env.TurnEnv` takes them, and the task of a goal that was given.
+
+    Raises:
+        ConfigError: Unknown option, both of them, or no goal.
+    """
+    chosen = dict(options or {})
+    for name in chosen:
+        if name not in ("goal", "task_id"):
+            raise unknown_name("reset option", str(name), ("goal", "task_id"))
+    goal = chosen.pop("goal", None)
+    if goal is None:
+        return chosen, None
+    if chosen.get("task_id") is not None:
+        raise ConfigError("reset takes the option 'task_id' or the option 'goal', not both")
+    read = read_goal(goal)
+    key = sha256(msgspec.json.encode(read, order="sorted")).hexdigest()[:16]
+    given = task_of(read, task_id=f"given-{key}", split=split)
+    return {**chosen, "task_id": given.id}, given

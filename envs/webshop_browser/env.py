@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, ClassVar, Literal
 
 import gymnasium
-import msgspec
 import numpy as np
 from gymnasium import spaces
 
@@ -24,7 +22,7 @@ from turnwise.envs.webshop.milestones import OUTCOME_LEVELS
 from turnwise.envs.webshop.nouns import Tagger, open_tagger
 from turnwise.envs.webshop.reward import REWARD_MODES, RewardMode
 from turnwise.envs.webshop.shop import Shop
-from turnwise.envs.webshop.tasksets import SYNTHETIC_PREFIX, GoalTasks, task_of
+from turnwise.envs.webshop.tasksets import SYNTHETIC_PREFIX, GoalTasks, read_reset
 from turnwise.envs.webshop.text import text_rich
 from turnwise.envs.webshop.visit import Visit
 from turnwise.envs.webshop_browser.expert import SiteExpert
@@ -239,19 +237,7 @@ class WebShopBrowserEnv(TurnEnv[Observation]):
             MissingExtraError: The extra ``browser`` is not installed.
             SandboxError: The browser does not start, or fails.
         """
-        chosen = dict(options or {})
-        for name in chosen:
-            if name not in ("goal", "task_id"):
-                raise unknown_name("reset option", str(name), ("goal", "task_id"))
-        self._given = None
-        if chosen.get("goal") is not None:
-            if chosen.get("task_id") is not None:
-                raise ConfigError("reset takes the option 'task_id' or the option 'goal', not both")
-            goal = read_goal(chosen["goal"])
-            key = sha256(msgspec.json.encode(goal, order="sorted")).hexdigest()[:16]
-            self._given = task_of(goal, task_id=f"given-{key}", split=self.tasks.split)
-            chosen["task_id"] = self._given.id
-        chosen.pop("goal", None)
+        chosen, self._given = read_reset(options, self.tasks.split)
         return super().reset(seed=seed, options=chosen)
 
     def _task_of(self, task_id: str) -> Task:

@@ -70,5 +70,8 @@ def test_a_named_task_is_played_by_all() -> None:
     envs.close()
 
 
-def test_the_example_runs() -> None:
+def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLE))["main"]()
+    printed = capsys.readouterr().out
+    assert "SyncVectorEnv: 3 environments" in printed
+    assert "AsyncVectorEnv: 3 environments" in printed

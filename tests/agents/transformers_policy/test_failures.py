@@ -138,8 +138,14 @@ def test_closing_fails_what_waits_and_ends_the_thread(load: Loaded, kit: Any) ->
 
 
 def test_closing_before_anything_was_asked(load: Loaded, kit: Any) -> None:
-    model, tokenizer = load()
-    kit.run(TransformersPolicy(model, tokenizer=tokenizer).close())
+    async def main() -> None:
+        model, tokenizer = load()
+        policy = TransformersPolicy(model, tokenizer=tokenizer)
+        await policy.close()
+        with pytest.raises(PolicyError, match="closed"):
+            await policy.prepare()
+
+    kit.run(main())
 
 
 def test_a_folder_without_a_model(tmp_path: Path, kit: Any) -> None:
